@@ -1,0 +1,10 @@
+//! `firmware-ctd` makes a router's connection tracking dependable.
+//!
+//! The core is sans-IO: [`wire`], [`table`] and [`engine`] never open, read, sleep, log or ask
+//! for the time. Time and randomness are parameters; the same inputs give the same outputs. The
+//! edge ([`daemon`]) is one thread around one epoll and does all the input and output.
+//!
+//! `unsafe` stands in one file only, `daemon/sys.rs`.
+
+pub mod time;
+pub mod wire;

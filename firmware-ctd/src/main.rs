@@ -1,1 +1,3 @@
-fn main(){}
+//! The `firmware-ctd` program.
+
+fn main() {}

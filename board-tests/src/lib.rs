@@ -1,1 +1,3 @@
 //! The lab of `firmware-ctd`.
+
+pub mod load;

@@ -6,5 +6,13 @@
 //!
 //! `unsafe` stands in one file only, `daemon/sys.rs`.
 
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod exit;
+pub mod filter;
+pub mod hash;
+pub mod nearest;
+pub mod table;
 pub mod time;
 pub mod wire;

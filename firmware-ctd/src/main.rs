@@ -1,3 +1,38 @@
-//! The `firmware-ctd` program.
+//! The `firmware-ctd` program: the command line leads to one function, its result to the exit.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use firmware_ctd::cli::{self, Action};
+use firmware_ctd::{config, daemon, exit};
+
+fn main() -> ExitCode {
+    ExitCode::from(match cli::parse(std::env::args_os()) {
+        Ok(action) => act(&action),
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "firmware-ctd: {error}");
+            exit::USAGE
+        }
+    })
+}
+
+fn act(action: &Action) -> u8 {
+    match action {
+        Action::Run { files } => daemon::run(files),
+        Action::Validate { files } => config::validate(files),
+        Action::Status { socket, format } => daemon::status(socket, *format),
+        Action::Flows { socket, json, all, filter } => daemon::flows(socket, *json, *all, filter),
+        Action::Events { socket, json } => daemon::events(socket, *json),
+        Action::Selftest { json } => daemon::selftest(*json),
+        Action::Version => print(cli::VERSION),
+        Action::Help(topic) => print(topic.help()),
+    }
+}
+
+fn print(text: &str) -> u8 {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => exit::OK,
+        Err(_) => exit::IO,
+    }
+}

@@ -1,0 +1,228 @@
+//! The static configuration: what it may say, and one checked [`Config`] of it.
+//!
+//! One table, [`schema::SCHEMA`], names every key with its type, range, default and explanation.
+//! Reading, checking, the reference in the README and every front-end follow it. A front-end
+//! ([`file`] for TOML) only finds sections, keys and values with their places and feeds them to a
+//! [`draft::Draft`].
+//!
+//! Every key has a default, so an empty file is valid. Several files overlay each other: per key
+//! the later file wins; a later file that has any `[[sink]]` (or `sink = []`) replaces the whole
+//! list of the earlier ones. All faults of all files are reported at once.
+//!
+//! Limits: a file of 256 KiB, 64 faults reported a file. Reading allocates; it is done before
+//! `Ready`, and by a process of its own later.
+
+pub mod draft;
+mod fault;
+pub mod file;
+pub mod schema;
+pub mod value;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::exit;
+pub use fault::{Fault, Faults, Place};
+pub use schema::KeyName;
+
+/// Where the control socket is when nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/var/run/firmware-ctd.sock";
+
+/// The checked configuration; the default is that of an empty file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The kernel's own settings.
+    pub kernel: Kernel,
+    /// How events are received.
+    pub events: Events,
+    /// The flow table.
+    pub table: Table,
+    /// Where records go; may be empty.
+    pub sinks: Vec<Sink>,
+    /// The control socket.
+    pub control: Control,
+    /// The log.
+    pub log: Log,
+}
+
+/// `[kernel]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kernel {
+    /// Switch on conntrack events, accounting and timestamps.
+    pub manage_sysctls: bool,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Events {
+    /// The kernel repeats a destroy that did not fit into the receive buffer.
+    pub reliable: bool,
+    /// Receive buffer of each event socket, in bytes as the kernel counts them.
+    pub receive_buffer_bytes: u32,
+    /// Nap between two reads when events keep coming, in milliseconds; 0 = none.
+    pub coalesce_ms: u32,
+    /// What is listened to.
+    pub groups: Groups,
+    /// Keys of recent destroys that are remembered against repeats.
+    pub remember: u32,
+}
+
+/// The kinds of events that are listened to; `destroy` always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// Flows that begin.
+    pub new: bool,
+    /// Flows that change.
+    pub update: bool,
+    /// Flows that end.
+    pub destroy: bool,
+}
+
+/// `[table]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// Flows that the table holds, counted in IPv4 flows.
+    pub capacity: u32,
+    /// Flows that may have labels, a helper, a master or sequence adjustments. Never 0 after
+    /// [`load`]: 0 in a file stands for a sixteenth of the capacity, at least 16.
+    pub extensions: u32,
+    /// Seconds between two dumps that refresh counters and timeouts.
+    pub refresh_s: u32,
+}
+
+/// `[[sink]]`
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sink {
+    /// JSON lines into a file.
+    File(FileSink),
+}
+
+/// `[[sink]]` with `type = "file"`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileSink {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Size at which the file is rotated; at most twice that is on disk.
+    pub max_bytes: u64,
+    /// Records are held until they are written.
+    pub reliable: bool,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Control {
+    /// The Unix socket, absolute, at most 107 bytes.
+    pub socket: PathBuf,
+    /// Clients served at a time.
+    pub clients: u32,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// The least important lines that are still written.
+    pub level: log::LevelFilter,
+}
+
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error, with the level as `<6>` in front.
+    Stderr,
+    /// The syslog socket `/dev/log`; standard error while there is none.
+    Syslog,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        draft::Draft::new().into_config()
+    }
+}
+
+impl Config {
+    /// Values that are legal but unwise, one line each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let small = self.events.receive_buffer_bytes < 64 << 10;
+        let checks = [
+            (
+                small && self.events.coalesce_ms > 0,
+                "events.receive_buffer is below 64KiB while events.coalesce_ms naps: the buffer \
+                 runs over during a nap and the kernel repeats destroys; set coalesce_ms = 0",
+            ),
+            (
+                !self.events.reliable && self.sinks.iter().any(Sink::reliable),
+                "events.reliable is off while a sink is reliable: destroys that do not fit into \
+                 the receive buffer are lost before any sink",
+            ),
+            (
+                self.table.extensions > self.table.capacity,
+                "table.extensions is above table.capacity: the rest can never be used",
+            ),
+            (self.sinks.is_empty(), "there is no sink: destroyed flows are counted, not recorded"),
+        ];
+        checks.into_iter().filter(|(unwise, _)| *unwise).map(|(_, text)| text).collect()
+    }
+
+    /// The keys that differ in `new` and that only a restart can apply.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<KeyName> {
+        schema::fixed_changes(self, new)
+    }
+}
+
+impl Sink {
+    /// Whether records are held until they are written.
+    #[must_use]
+    pub fn reliable(&self) -> bool {
+        let Self::File(sink) = self;
+        sink.reliable
+    }
+
+    /// The path that the sink writes to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        let Self::File(sink) = self;
+        &sink.path
+    }
+}
+
+/// Reads `files` one over the other and checks the whole; no file gives the defaults.
+///
+/// # Errors
+/// Every fault of every file.
+pub fn load(files: &[PathBuf]) -> Result<Config, Faults> {
+    let mut draft = draft::Draft::new();
+    let mut faults = Faults::default();
+    for file in files {
+        file::read(file, &mut draft, &mut faults);
+    }
+    draft.finish(faults)
+}
+
+/// The command `validate`: faults or warnings to standard error, one a line.
+///
+/// Returns the exit code, [`exit::OK`] or [`exit::CONFIG`].
+#[must_use]
+pub fn validate(files: &[PathBuf]) -> u8 {
+    let mut err = std::io::stderr().lock();
+    // Nobody is left to tell when standard error is gone; the exit code still tells.
+    match load(files) {
+        Ok(config) => {
+            for warning in config.warnings() {
+                let _ = writeln!(err, "warning: {warning}");
+            }
+            let _ = writeln!(err, "configuration is valid");
+            exit::OK
+        }
+        Err(faults) => {
+            let _ = writeln!(err, "{faults}");
+            exit::CONFIG
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The log back-end.

@@ -15,11 +15,33 @@
 //! Source: `include/uapi/linux/netlink.h`, `netfilter/nfnetlink.h`,
 //! `netfilter/nfnetlink_conntrack.h`, and what Linux 6.18 sends.
 
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::std_instead_of_core)]
+
+mod bytes;
 mod conntrack;
+mod error;
+mod expect;
+mod extension;
+mod filter;
+mod message;
+mod nat;
+pub mod nla;
+pub mod nlmsg;
+mod protoinfo;
+pub mod request;
+mod response;
+mod stats;
 mod tuple;
 
-pub use conntrack::{
-    Conntrack, Counters, Dccp, Family, Helper, Labels, NatRange, ProtoInfo, Sctp, SeqAdj, Status,
-    SynProxy, Tcp, TcpFlags, TcpState,
-};
+pub use conntrack::{Conntrack, Family, Status};
+pub use error::{Error, Full};
+pub use expect::{Expect, ExpectNat};
+pub use extension::{Counters, Helper, Labels, SeqAdj, SynProxy};
+pub use filter::{Filter, TupleFilter};
+pub use message::{Event, Message};
+pub use nat::NatRange;
+pub use nlmsg::{Header, Messages, RawMessage, Writer};
+pub use protoinfo::{Dccp, ProtoInfo, Sctp, Tcp, TcpFlags, TcpState};
+pub use response::{Done, Response};
+pub use stats::{CpuCounter, CpuStats, ExpectCpuStats, GlobalStats};
 pub use tuple::{L4, Protocol, Tuple};

@@ -1,6 +1,49 @@
 //! One conntrack entry as a message carries it: `enum ctattr_type`.
+//!
+//! Of an attribute that stands twice the last one counts, as in the kernel. The tuples of an entry
+//! are of one family, which is the header's where that says one.
 
+use core::net::IpAddr;
+
+use super::error::{Error, Full};
+use super::extension::{
+    Counters, Helper, Labels, SeqAdj, SynProxy, Timestamps, emit_secctx, parse_secctx,
+};
+use super::nat::NatRange;
+use super::nla::{Attribute, AttributeWriter};
+use super::nlmsg::Nfgen;
+use super::protoinfo::ProtoInfo;
 use super::tuple::Tuple;
+
+/// `enum ctattr_type`.
+pub(super) mod cta {
+    pub(in crate::wire) const TUPLE_ORIG: u16 = 1;
+    pub(in crate::wire) const TUPLE_REPLY: u16 = 2;
+    pub(in crate::wire) const STATUS: u16 = 3;
+    pub(in crate::wire) const PROTOINFO: u16 = 4;
+    pub(in crate::wire) const HELP: u16 = 5;
+    pub(in crate::wire) const NAT_SRC: u16 = 6;
+    pub(in crate::wire) const TIMEOUT: u16 = 7;
+    pub(in crate::wire) const MARK: u16 = 8;
+    pub(in crate::wire) const COUNTERS_ORIG: u16 = 9;
+    pub(in crate::wire) const COUNTERS_REPLY: u16 = 10;
+    pub(in crate::wire) const USE: u16 = 11;
+    pub(in crate::wire) const ID: u16 = 12;
+    pub(in crate::wire) const NAT_DST: u16 = 13;
+    pub(in crate::wire) const TUPLE_MASTER: u16 = 14;
+    pub(in crate::wire) const SEQ_ADJ_ORIG: u16 = 15;
+    pub(in crate::wire) const SEQ_ADJ_REPLY: u16 = 16;
+    pub(in crate::wire) const ZONE: u16 = 18;
+    pub(in crate::wire) const SECCTX: u16 = 19;
+    pub(in crate::wire) const TIMESTAMP: u16 = 20;
+    pub(in crate::wire) const MARK_MASK: u16 = 21;
+    pub(in crate::wire) const LABELS: u16 = 22;
+    pub(in crate::wire) const LABELS_MASK: u16 = 23;
+    pub(in crate::wire) const SYNPROXY: u16 = 24;
+    pub(in crate::wire) const FILTER: u16 = 25;
+    pub(in crate::wire) const STATUS_MASK: u16 = 26;
+    pub(in crate::wire) const TIMESTAMP_EVENT: u16 = 27;
+}
 
 /// `nfgen_family` of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +57,55 @@ pub enum Family {
     Ipv6,
     /// Any other number.
     Other(u8),
+}
+
+impl Family {
+    /// The family that `AF_*` number `number` names.
+    #[must_use]
+    #[inline]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Unspec,
+            2 => Self::Ipv4,
+            10 => Self::Ipv6,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Its `AF_*` number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Unspec => 0,
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// The family of an address.
+    #[must_use]
+    #[inline]
+    pub const fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
+    /// Refuses tuples of a message with this family in its header: addresses of another family, or
+    /// of two.
+    pub(super) fn check(self, tuples: [Option<&Tuple>; 3]) -> Result<(), Error> {
+        let mut families = tuples.into_iter().flatten().map(Tuple::family);
+        let Some(first) = families.next() else { return Ok(()) };
+        if families.any(|family| family != first) {
+            return Err(Error::MixedFamilies);
+        }
+        match self {
+            Self::Ipv4 | Self::Ipv6 if self != first => Err(Error::BadFamily),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `CTA_STATUS`: `enum ip_conntrack_status`, kept as the kernel's own bits.
@@ -59,134 +151,6 @@ impl Status {
     pub const fn has(self, bits: u32) -> bool {
         self.0 & bits == bits
     }
-}
-
-/// `CTA_COUNTERS_*` of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Counters {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes, counted from the IP header on.
-    pub bytes: u64,
-}
-
-/// `enum tcp_conntrack`, kept as the kernel's number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TcpState(pub u8);
-
-impl TcpState {
-    /// `TCP_CONNTRACK_ESTABLISHED`.
-    pub const ESTABLISHED: Self = Self(3);
-}
-
-/// `struct nf_ct_tcp_flags`: what is set, and in requests, what to change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TcpFlags {
-    /// `IP_CT_TCP_FLAG_*`.
-    pub flags: u8,
-    /// Bits to take over in a request.
-    pub mask: u8,
-}
-
-/// `CTA_PROTOINFO_TCP`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Tcp {
-    /// Connection state.
-    pub state: Option<TcpState>,
-    /// Window scale of the original direction.
-    pub wscale_orig: Option<u8>,
-    /// Window scale of the reply direction.
-    pub wscale_reply: Option<u8>,
-    /// Flags of the original direction.
-    pub flags_orig: Option<TcpFlags>,
-    /// Flags of the reply direction.
-    pub flags_reply: Option<TcpFlags>,
-}
-
-/// `CTA_PROTOINFO_SCTP`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sctp {
-    /// `enum sctp_conntrack`.
-    pub state: Option<u8>,
-    /// Verification tag of the original direction.
-    pub vtag_orig: Option<u32>,
-    /// Verification tag of the reply direction.
-    pub vtag_reply: Option<u32>,
-}
-
-/// `CTA_PROTOINFO_DCCP` (kernels before 6.16).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Dccp {
-    /// `enum ct_dccp_states`.
-    pub state: Option<u8>,
-    /// `enum ct_dccp_roles`.
-    pub role: Option<u8>,
-    /// Handshake sequence number.
-    pub handshake_seq: Option<u64>,
-}
-
-/// `CTA_PROTOINFO`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ProtoInfo {
-    /// The message has none.
-    #[default]
-    None,
-    /// TCP.
-    Tcp(Tcp),
-    /// SCTP.
-    Sctp(Sctp),
-    /// DCCP.
-    Dccp(Dccp),
-}
-
-/// `CTA_LABELS`: up to 128 connection labels.
-///
-/// Bytes as on the wire; label *n* is bit `n % 8` of byte `n / 8` on a little-endian kernel. The
-/// kernel writes an array of `unsigned long`, so the bytes are the kernel's own order and are
-/// carried as they came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Labels(pub [u8; 16]);
-
-/// `CTA_HELP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Helper<'a> {
-    /// Name without its NUL, at most 15 bytes from a kernel.
-    pub name: &'a [u8],
-    /// `CTA_HELP_INFO`, private to the helper.
-    pub info: Option<&'a [u8]>,
-}
-
-/// `CTA_NAT_SRC` or `CTA_NAT_DST`, in requests only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NatRange {
-    /// Lowest address.
-    pub min: Option<core::net::IpAddr>,
-    /// Highest address.
-    pub max: Option<core::net::IpAddr>,
-    /// Lowest and highest port.
-    pub ports: Option<(u16, u16)>,
-}
-
-/// `CTA_SEQ_ADJ_*` of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SeqAdj {
-    /// Sequence number of the last adjustment.
-    pub correction_pos: u32,
-    /// Offset before it.
-    pub offset_before: u32,
-    /// Offset after it.
-    pub offset_after: u32,
-}
-
-/// `CTA_SYNPROXY`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SynProxy {
-    /// Initial sequence number of the client.
-    pub isn: u32,
-    /// Initial timestamp.
-    pub its: u32,
-    /// Timestamp offset.
-    pub tsoff: u32,
 }
 
 /// One conntrack entry, as far as a message tells of it.
@@ -252,4 +216,131 @@ pub struct Conntrack<'a> {
     pub synproxy: Option<SynProxy>,
     /// `CTA_SECCTX`: the name, without its NUL.
     pub secctx: Option<&'a [u8]>,
+}
+
+impl<'a> Conntrack<'a> {
+    /// Reads what follows the netlink header of a conntrack message.
+    ///
+    /// # Errors
+    /// When the bytes are cut short or wrongly nested, a value has another size than its kind, a
+    /// tuple has no addresses or protocol, or the tuples are not of one family. An entry without
+    /// any tuple is not an error: requests may have none.
+    #[inline]
+    pub fn parse(payload: &'a [u8]) -> Result<Self, Error> {
+        let (nfgen, attributes) = Nfgen::split(payload)?;
+        let mut ct = Self { family: nfgen.family, ..Self::default() };
+        for attribute in attributes {
+            ct.take(&attribute?)?;
+        }
+        ct.family.check([ct.orig.as_ref(), ct.reply.as_ref(), ct.master.as_ref()])?;
+        Ok(ct)
+    }
+
+    /// Takes over what one attribute tells.
+    #[inline]
+    fn take(&mut self, attribute: &Attribute<'a>) -> Result<(), Error> {
+        match attribute.kind {
+            cta::TUPLE_ORIG => {
+                let (tuple, zone) = Tuple::parse(attribute.nested())?;
+                self.orig = Some(tuple);
+                self.zone_orig = zone;
+            }
+            cta::TUPLE_REPLY => {
+                let (tuple, zone) = Tuple::parse(attribute.nested())?;
+                self.reply = Some(tuple);
+                self.zone_reply = zone;
+            }
+            cta::STATUS => self.status = Some(Status(attribute.be32()?)),
+            cta::PROTOINFO => self.protoinfo = ProtoInfo::parse(attribute.nested())?,
+            cta::TIMEOUT => self.timeout_s = Some(attribute.be32()?),
+            cta::MARK => self.mark = Some(attribute.be32()?),
+            cta::COUNTERS_ORIG => self.counters_orig = Some(Counters::parse(attribute.nested())?),
+            cta::COUNTERS_REPLY => self.counters_reply = Some(Counters::parse(attribute.nested())?),
+            cta::ID => self.id = Some(attribute.be32()?),
+            cta::ZONE => self.zone = Some(attribute.be16()?),
+            cta::TIMESTAMP => {
+                let times = Timestamps::parse(attribute.nested())?;
+                self.start_ns = times.start_ns;
+                self.stop_ns = times.stop_ns;
+            }
+            cta::TIMESTAMP_EVENT => self.event_ns = Some(attribute.be64()?),
+            _ => self.take_rare(attribute)?,
+        }
+        Ok(())
+    }
+
+    /// The attributes that few messages have.
+    #[cold]
+    fn take_rare(&mut self, attribute: &Attribute<'a>) -> Result<(), Error> {
+        match attribute.kind {
+            cta::TUPLE_MASTER => self.master = Some(Tuple::parse(attribute.nested())?.0),
+            cta::HELP => self.helper = Some(Helper::parse(attribute.nested())?),
+            cta::USE => self.use_count = Some(attribute.be32()?),
+            cta::SEQ_ADJ_ORIG => self.seqadj_orig = Some(SeqAdj::parse(attribute.nested())?),
+            cta::SEQ_ADJ_REPLY => self.seqadj_reply = Some(SeqAdj::parse(attribute.nested())?),
+            cta::SYNPROXY => self.synproxy = Some(SynProxy::parse(attribute.nested())?),
+            cta::LABELS => self.labels = Some(Labels::parse(attribute)),
+            cta::LABELS_MASK => self.labels_mask = Some(Labels::parse(attribute)),
+            cta::SECCTX => self.secctx = Some(parse_secctx(attribute.nested())?),
+            cta::NAT_SRC => self.nat_src = Some(NatRange::parse(attribute.nested())?),
+            cta::NAT_DST => self.nat_dst = Some(NatRange::parse(attribute.nested())?),
+            cta::MARK_MASK => self.mark_mask = Some(attribute.be32()?),
+            cta::STATUS_MASK => self.status_mask = Some(attribute.be32()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes every field that is there, also those that the kernel ignores in requests.
+    ///
+    /// What is read back is equal, if the tuples are of one family, which is [`Conntrack::family`]
+    /// where that says one; no name has a NUL in it; and a directional zone has its tuple.
+    ///
+    /// # Errors
+    /// [`Full`] when it does not fit.
+    pub fn emit(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
+        w.optional(self.orig, |w, tuple| tuple.emit(w, cta::TUPLE_ORIG, self.zone_orig))?;
+        w.optional(self.reply, |w, tuple| tuple.emit(w, cta::TUPLE_REPLY, self.zone_reply))?;
+        w.optional(self.master, |w, tuple| tuple.emit(w, cta::TUPLE_MASTER, None))?;
+        self.emit_scalars(w)?;
+        self.protoinfo.emit(w, cta::PROTOINFO)?;
+        w.optional(self.counters_orig, |w, value| value.emit(w, cta::COUNTERS_ORIG))?;
+        w.optional(self.counters_reply, |w, value| value.emit(w, cta::COUNTERS_REPLY))?;
+        Timestamps { start_ns: self.start_ns, stop_ns: self.stop_ns }.emit(w, cta::TIMESTAMP)?;
+        self.emit_rare(w)
+    }
+
+    fn emit_scalars(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
+        w.optional(self.zone, |w, value| w.be16(cta::ZONE, value))?;
+        w.optional(self.status, |w, value| w.be32(cta::STATUS, value.0))?;
+        w.optional(self.status_mask, |w, value| w.be32(cta::STATUS_MASK, value))?;
+        w.optional(self.timeout_s, |w, value| w.be32(cta::TIMEOUT, value))?;
+        w.optional(self.mark, |w, value| w.be32(cta::MARK, value))?;
+        w.optional(self.mark_mask, |w, value| w.be32(cta::MARK_MASK, value))?;
+        w.optional(self.id, |w, value| w.be32(cta::ID, value))?;
+        w.optional(self.use_count, |w, value| w.be32(cta::USE, value))?;
+        w.optional(self.event_ns, |w, value| w.be64(cta::TIMESTAMP_EVENT, value))
+    }
+
+    fn emit_rare(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
+        w.optional(self.helper, |w, value| value.emit(w, cta::HELP))?;
+        w.optional(self.labels, |w, value| w.bytes(cta::LABELS, &value.0))?;
+        w.optional(self.labels_mask, |w, value| w.bytes(cta::LABELS_MASK, &value.0))?;
+        w.optional(self.nat_src, |w, value| value.emit(w, cta::NAT_SRC))?;
+        w.optional(self.nat_dst, |w, value| value.emit(w, cta::NAT_DST))?;
+        w.optional(self.seqadj_orig, |w, value| value.emit(w, cta::SEQ_ADJ_ORIG))?;
+        w.optional(self.seqadj_reply, |w, value| value.emit(w, cta::SEQ_ADJ_REPLY))?;
+        w.optional(self.synproxy, |w, value| value.emit(w, cta::SYNPROXY))?;
+        w.optional(self.secctx, |w, value| emit_secctx(w, cta::SECCTX, value))
+    }
+
+    /// The family for a message's header: [`Conntrack::family`], or that of the tuples where it
+    /// is unspecified.
+    #[must_use]
+    pub fn header_family(&self) -> Family {
+        match (self.family, self.orig.or(self.reply)) {
+            (Family::Unspec, Some(tuple)) => tuple.family(),
+            (family, _) => family,
+        }
+    }
 }

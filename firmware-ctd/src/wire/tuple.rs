@@ -1,6 +1,43 @@
-//! The addresses of one direction of a flow.
+//! The addresses of one direction of a flow: `CTA_TUPLE_*`.
+//!
+//! A tuple off the wire always has both addresses, of one family, and a protocol. Ports or the
+//! ICMP triple are taken whole or not at all.
+//!
+//! Source: `enum ctattr_tuple`, `ctattr_ip` and `ctattr_l4proto`.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::conntrack::Family;
+use super::error::{Error, Full};
+use super::nla::{Attribute, AttributeWriter, Attributes};
+
+/// `enum ctattr_tuple`.
+pub(super) mod cta_tuple {
+    pub(in crate::wire) const IP: u16 = 1;
+    pub(in crate::wire) const PROTO: u16 = 2;
+    pub(in crate::wire) const ZONE: u16 = 3;
+}
+
+/// `enum ctattr_ip`.
+pub(super) mod cta_ip {
+    pub(in crate::wire) const V4_SRC: u16 = 1;
+    pub(in crate::wire) const V4_DST: u16 = 2;
+    pub(in crate::wire) const V6_SRC: u16 = 3;
+    pub(in crate::wire) const V6_DST: u16 = 4;
+}
+
+/// `enum ctattr_l4proto`.
+pub(super) mod cta_proto {
+    pub(in crate::wire) const NUM: u16 = 1;
+    pub(in crate::wire) const SRC_PORT: u16 = 2;
+    pub(in crate::wire) const DST_PORT: u16 = 3;
+    pub(in crate::wire) const ICMP_ID: u16 = 4;
+    pub(in crate::wire) const ICMP_TYPE: u16 = 5;
+    pub(in crate::wire) const ICMP_CODE: u16 = 6;
+    pub(in crate::wire) const ICMPV6_ID: u16 = 7;
+    pub(in crate::wire) const ICMPV6_TYPE: u16 = 8;
+    pub(in crate::wire) const ICMPV6_CODE: u16 = 9;
+}
 
 /// An IP protocol number, `IPPROTO_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,4 +99,254 @@ pub struct Tuple {
     pub proto: Protocol,
     /// Ports, keys or the ICMP triple.
     pub l4: L4,
+}
+
+impl Tuple {
+    /// The family of the addresses.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        Family::of(self.src)
+    }
+
+    /// The tuple of an answer to this one, without any translation of addresses: what the kernel
+    /// wants as reply tuple of a flow that is to be made.
+    ///
+    /// An ICMP type that has no answer keeps its number.
+    #[must_use]
+    pub const fn inverse(&self) -> Self {
+        let l4 = match self.l4 {
+            L4::None => L4::None,
+            L4::Ports { src, dst } => L4::Ports { src: dst, dst: src },
+            L4::Icmp { id, kind, code } => {
+                L4::Icmp { id, kind: icmp_answer(self.proto, kind), code }
+            }
+        };
+        Self { src: self.dst, dst: self.src, proto: self.proto, l4 }
+    }
+
+    /// Reads what a `CTA_TUPLE_*` holds: the tuple, and `CTA_TUPLE_ZONE` when it is there.
+    pub(super) fn parse(nest: Attributes<'_>) -> Result<(Self, Option<u16>), Error> {
+        let mut addresses = None;
+        let mut proto = None;
+        let mut zone = None;
+        for attribute in nest {
+            let attribute = attribute?;
+            match attribute.kind {
+                cta_tuple::IP => addresses = Some(Addresses::parse(attribute.nested())?.pair()?),
+                cta_tuple::PROTO => proto = Some(Layer4::parse(attribute.nested())?),
+                cta_tuple::ZONE => zone = Some(attribute.be16()?),
+                _ => {}
+            }
+        }
+        let (src, dst) = addresses.ok_or(Error::Missing)?;
+        let (proto, l4) = proto.ok_or(Error::Missing)?.whole()?;
+        Ok((Self { src, dst, proto, l4 }, zone))
+    }
+
+    /// Writes the tuple as attribute `kind`.
+    pub(super) fn emit(
+        &self,
+        w: &mut AttributeWriter<'_, '_>,
+        kind: u16,
+        zone: Option<u16>,
+    ) -> Result<(), Full> {
+        w.nest(kind, |w| {
+            w.nest(cta_tuple::IP, |w| emit_addresses(w, Some(self.src), Some(self.dst)))?;
+            w.nest(cta_tuple::PROTO, |w| Layer4::from(self).emit(w))?;
+            w.optional(zone, |w, zone| w.be16(cta_tuple::ZONE, zone))
+        })
+    }
+}
+
+/// The type of the answer to an ICMP or ICMPv6 message of type `kind`: echo, timestamp,
+/// information and address mask of RFC 792 and 950, echo and node information of RFC 4443 and 4620.
+const fn icmp_answer(proto: Protocol, kind: u8) -> u8 {
+    match (proto, kind) {
+        (Protocol::ICMP, 8) => 0,
+        (Protocol::ICMP, 0) => 8,
+        (Protocol::ICMP, 13) => 14,
+        (Protocol::ICMP, 14) => 13,
+        (Protocol::ICMP, 15) => 16,
+        (Protocol::ICMP, 16) => 15,
+        (Protocol::ICMP, 17) => 18,
+        (Protocol::ICMP, 18) => 17,
+        (Protocol::ICMPV6, 128) => 129,
+        (Protocol::ICMPV6, 129) => 128,
+        (Protocol::ICMPV6, 139) => 140,
+        (Protocol::ICMPV6, 140) => 139,
+        _ => kind,
+    }
+}
+
+/// What a `CTA_TUPLE_IP` holds; in filters either address may be absent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Addresses {
+    pub(super) src: Option<IpAddr>,
+    pub(super) dst: Option<IpAddr>,
+}
+
+impl Addresses {
+    pub(super) fn parse(nest: Attributes<'_>) -> Result<Self, Error> {
+        let mut ip = Self::default();
+        for attribute in nest {
+            let attribute = attribute?;
+            match attribute.kind {
+                cta_ip::V4_SRC => ip.src = Some(v4(&attribute)?),
+                cta_ip::V4_DST => ip.dst = Some(v4(&attribute)?),
+                cta_ip::V6_SRC => ip.src = Some(v6(&attribute)?),
+                cta_ip::V6_DST => ip.dst = Some(v6(&attribute)?),
+                _ => {}
+            }
+        }
+        Ok(ip)
+    }
+
+    /// Both addresses, of one family.
+    fn pair(self) -> Result<(IpAddr, IpAddr), Error> {
+        match (self.src, self.dst) {
+            (Some(src), Some(dst)) if src.is_ipv4() == dst.is_ipv4() => Ok((src, dst)),
+            (Some(_), Some(_)) => Err(Error::MixedFamilies),
+            _ => Err(Error::Missing),
+        }
+    }
+}
+
+/// An IPv4 address.
+pub(super) fn v4(attribute: &Attribute<'_>) -> Result<IpAddr, Error> {
+    attribute.array::<4>().map(|octets| IpAddr::V4(Ipv4Addr::from(octets)))
+}
+
+/// An IPv6 address.
+pub(super) fn v6(attribute: &Attribute<'_>) -> Result<IpAddr, Error> {
+    attribute.array::<16>().map(|octets| IpAddr::V6(Ipv6Addr::from(octets)))
+}
+
+/// Writes `ip` as attribute `v4` or `v6`, whichever its family asks for.
+pub(super) fn emit_address(
+    w: &mut AttributeWriter<'_, '_>,
+    v4: u16,
+    v6: u16,
+    ip: IpAddr,
+) -> Result<(), Full> {
+    match ip {
+        IpAddr::V4(ip) => w.bytes(v4, &ip.octets()),
+        IpAddr::V6(ip) => w.bytes(v6, &ip.octets()),
+    }
+}
+
+/// Writes the addresses that are there, as `CTA_TUPLE_IP` holds them.
+pub(super) fn emit_addresses(
+    w: &mut AttributeWriter<'_, '_>,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+) -> Result<(), Full> {
+    w.optional(src, |w, ip| emit_address(w, cta_ip::V4_SRC, cta_ip::V6_SRC, ip))?;
+    w.optional(dst, |w, ip| emit_address(w, cta_ip::V4_DST, cta_ip::V6_DST, ip))
+}
+
+/// What a `CTA_TUPLE_PROTO` holds; in filters any of it may be absent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Layer4 {
+    pub(super) proto: Option<Protocol>,
+    pub(super) src_port: Option<u16>,
+    pub(super) dst_port: Option<u16>,
+    pub(super) icmp: IcmpTriple,
+    /// What stands in the attributes of ICMPv6.
+    pub(super) icmpv6: IcmpTriple,
+}
+
+/// The triple of ICMP or of ICMPv6.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct IcmpTriple {
+    pub(super) id: Option<u16>,
+    pub(super) kind: Option<u8>,
+    pub(super) code: Option<u8>,
+}
+
+impl IcmpTriple {
+    /// All three or none.
+    const fn whole(self) -> Result<Option<L4>, Error> {
+        match (self.id, self.kind, self.code) {
+            (Some(id), Some(kind), Some(code)) => Ok(Some(L4::Icmp { id, kind, code })),
+            (None, None, None) => Ok(None),
+            _ => Err(Error::Missing),
+        }
+    }
+}
+
+impl Layer4 {
+    /// After this, [`Layer4::icmp`] is the triple of the tuple's own protocol.
+    pub(super) fn parse(nest: Attributes<'_>) -> Result<Self, Error> {
+        let mut layer4 = Self::default();
+        for attribute in nest {
+            layer4.take(&attribute?)?;
+        }
+        if layer4.proto == Some(Protocol::ICMPV6) {
+            layer4.icmp = layer4.icmpv6;
+        }
+        Ok(layer4)
+    }
+
+    #[inline]
+    fn take(&mut self, attribute: &Attribute<'_>) -> Result<(), Error> {
+        match attribute.kind {
+            cta_proto::NUM => self.proto = Some(Protocol(attribute.u8()?)),
+            cta_proto::SRC_PORT => self.src_port = Some(attribute.be16()?),
+            cta_proto::DST_PORT => self.dst_port = Some(attribute.be16()?),
+            cta_proto::ICMP_ID => self.icmp.id = Some(attribute.be16()?),
+            cta_proto::ICMP_TYPE => self.icmp.kind = Some(attribute.u8()?),
+            cta_proto::ICMP_CODE => self.icmp.code = Some(attribute.u8()?),
+            cta_proto::ICMPV6_ID => self.icmpv6.id = Some(attribute.be16()?),
+            cta_proto::ICMPV6_TYPE => self.icmpv6.kind = Some(attribute.u8()?),
+            cta_proto::ICMPV6_CODE => self.icmpv6.code = Some(attribute.u8()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Protocol and key of a whole tuple. Where both kinds of key stand, ports come first, except
+    /// for ICMP and ICMPv6.
+    fn whole(self) -> Result<(Protocol, L4), Error> {
+        let proto = self.proto.ok_or(Error::Missing)?;
+        let ports = match (self.src_port, self.dst_port) {
+            (Some(src), Some(dst)) => Some(L4::Ports { src, dst }),
+            (None, None) => None,
+            _ => return Err(Error::Missing),
+        };
+        let icmp = self.icmp.whole()?;
+        let l4 = match proto {
+            Protocol::ICMP | Protocol::ICMPV6 => icmp.or(ports),
+            _ => ports.or(icmp),
+        };
+        Ok((proto, l4.unwrap_or_default()))
+    }
+
+    /// Writes what is there, the triple under the numbers that the protocol has for it.
+    pub(super) fn emit(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
+        let [id, kind, code] = if self.proto == Some(Protocol::ICMPV6) {
+            [cta_proto::ICMPV6_ID, cta_proto::ICMPV6_TYPE, cta_proto::ICMPV6_CODE]
+        } else {
+            [cta_proto::ICMP_ID, cta_proto::ICMP_TYPE, cta_proto::ICMP_CODE]
+        };
+        w.optional(self.proto, |w, proto| w.u8(cta_proto::NUM, proto.0))?;
+        w.optional(self.src_port, |w, port| w.be16(cta_proto::SRC_PORT, port))?;
+        w.optional(self.dst_port, |w, port| w.be16(cta_proto::DST_PORT, port))?;
+        w.optional(self.icmp.id, |w, value| w.be16(id, value))?;
+        w.optional(self.icmp.kind, |w, value| w.u8(kind, value))?;
+        w.optional(self.icmp.code, |w, value| w.u8(code, value))
+    }
+}
+
+impl From<&Tuple> for Layer4 {
+    fn from(tuple: &Tuple) -> Self {
+        let layer4 = Self { proto: Some(tuple.proto), ..Self::default() };
+        match tuple.l4 {
+            L4::None => layer4,
+            L4::Ports { src, dst } => Self { src_port: Some(src), dst_port: Some(dst), ..layer4 },
+            L4::Icmp { id, kind, code } => Self {
+                icmp: IcmpTriple { id: Some(id), kind: Some(kind), code: Some(code) },
+                ..layer4
+            },
+        }
+    }
 }

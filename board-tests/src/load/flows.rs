@@ -98,7 +98,7 @@ impl Flows {
     /// Tuple of the reply direction as a request must carry it: the plain inverse.
     #[must_use]
     pub fn inverse(&self, n: u32) -> Tuple {
-        inverse(self.orig(n))
+        self.orig(n).inverse()
     }
 
     /// Tuple of the reply direction as the kernel then has it, after source NAT.
@@ -127,14 +127,6 @@ impl Flows {
             _ => None,
         }
     }
-}
-
-fn inverse(tuple: Tuple) -> Tuple {
-    let l4 = match tuple.l4 {
-        L4::Ports { src, dst } => L4::Ports { src: dst, dst: src },
-        other @ (L4::None | L4::Icmp { .. }) => other,
-    };
-    Tuple { src: tuple.dst, dst: tuple.src, proto: tuple.proto, l4 }
 }
 
 fn ipv4_pair(host: u32) -> (IpAddr, IpAddr) {

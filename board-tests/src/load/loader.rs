@@ -1,8 +1,8 @@
 //! Sends the requests and reads the answers.
 
 use super::flows::Flows;
-use super::request::Batch;
-use super::sys;
+use super::{request, sys};
+use firmware_ctd::wire::{self, Full, Message, Messages, Writer};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -10,6 +10,8 @@ use std::os::fd::OwnedFd;
 
 /// Requests in one `sendmsg`, at most.
 const BATCH_MAX: u32 = 65_536;
+/// Bytes of one request, at most: an IPv6 TCP flow with mark and zone takes 200.
+const REQUEST_MAX: usize = 256;
 /// Room for the requests of a batch and for their refusals, in bytes.
 const SOCKET_BUFFER: usize = 16 << 20;
 /// Seconds that an answer may take: the kernel answers within the `sendmsg`.
@@ -73,7 +75,7 @@ enum Verb {
 #[derive(Debug)]
 pub struct Loader {
     socket: OwnedFd,
-    batch: Batch,
+    requests: Vec<u8>,
     answers: Vec<u8>,
     seq: u32,
 }
@@ -90,7 +92,7 @@ impl Loader {
         sys::force_receive_buffer(&socket, SOCKET_BUFFER)?;
         sys::cap_acks(&socket)?;
         sys::receive_timeout(&socket, ANSWER_TIMEOUT_S)?;
-        Ok(Self { socket, batch: Batch::default(), answers: vec![0; 65_536], seq: 1 })
+        Ok(Self { socket, requests: Vec::new(), answers: vec![0; 65_536], seq: 1 })
     }
 
     /// Creates the flows of `range`, `batch` of them in a `sendmsg`.
@@ -127,13 +129,38 @@ impl Loader {
     /// # Errors
     /// What the kernel answers.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.batch.clear();
         let seq = self.next_seq(1);
-        self.batch.flush(seq);
-        match self.exchange(seq, 1)?.first() {
+        let length = self.write(|writer| wire::request::flush(writer, seq, None))?;
+        match self.exchange(length, seq, 1)?.first() {
             None => Ok(()),
             Some(refusal) => Err(io::Error::from_raw_os_error(refusal.errno)),
         }
+    }
+
+    /// How many entries the kernel counts in the namespace, those that are dying included.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel (before Linux 5.13 in part) does not tell.
+    pub fn entries(&mut self) -> io::Result<u32> {
+        let seq = self.next_seq(1);
+        let length = self.write(|writer| wire::request::get_stats(writer, seq))?;
+        sys::send(&self.socket, &self.requests[..length])?;
+        let length = sys::receive(&self.socket, &mut self.answers)?;
+        let found = Messages::new(&self.answers[..length]).flatten().find_map(|raw| {
+            let Message::GlobalStats(stats) = Message::parse(&raw).ok()? else { return None };
+            stats.entries
+        });
+        found.ok_or_else(|| io::Error::other("the kernel does not tell its number of entries"))
+    }
+
+    fn write(
+        &mut self,
+        one: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>,
+    ) -> io::Result<usize> {
+        self.requests.resize(REQUEST_MAX, 0);
+        let mut writer = Writer::new(&mut self.requests);
+        one(&mut writer).map_err(|full| io::Error::other(full.to_string()))?;
+        Ok(writer.len())
     }
 
     fn batches(
@@ -167,24 +194,27 @@ impl Loader {
     fn send(&mut self, verb: Verb, flows: &Flows, part: Range<u32>) -> io::Result<Vec<Refusal>> {
         let count = part.end - part.start;
         let first = self.next_seq(count);
-        self.batch.clear();
-        for (seq, n) in (first..).zip(part) {
-            match verb {
-                Verb::Create => self.batch.create(seq, flows, n),
-                Verb::Delete => self.batch.delete(seq, flows, n),
-            }
+        self.requests.resize(count as usize * REQUEST_MAX, 0);
+        let mut writer = Writer::new(&mut self.requests);
+        for (seq, n) in (first..).zip(part.clone()) {
+            let ack = n + 1 == part.end;
+            let written = match verb {
+                Verb::Create => request::create(&mut writer, seq, ack, flows, n),
+                Verb::Delete => request::delete(&mut writer, seq, ack, flows, n),
+            };
+            written.map_err(|full| io::Error::other(full.to_string()))?;
         }
-        self.exchange(first, count)
+        let length = writer.len();
+        self.exchange(length, first, count)
     }
 
-    /// Sends the batch of `count` requests and reads until the last one is answered.
-    fn exchange(&mut self, first: u32, count: u32) -> io::Result<Vec<Refusal>> {
-        self.batch.acknowledge_last();
-        sys::send(&self.socket, self.batch.bytes())?;
+    /// Sends the first `length` bytes, `count` requests, and reads until the last is answered.
+    fn exchange(&mut self, length: usize, first: u32, count: u32) -> io::Result<Vec<Refusal>> {
+        sys::send(&self.socket, &self.requests[..length])?;
         let mut refused = Vec::new();
         loop {
             let length = sys::receive(&self.socket, &mut self.answers)?;
-            for (seq, errno) in Answers(&self.answers[..length]) {
+            for (seq, errno) in answers(&self.answers[..length]) {
                 let place = seq.wrapping_sub(first);
                 if place < count && errno != 0 {
                     refused.push(Refusal { flow: place, errno });
@@ -214,27 +244,11 @@ fn parts(range: Range<u32>, batch: u32) -> impl Iterator<Item = Range<u32>> {
 }
 
 /// `NLMSG_ERROR` messages: sequence number and `errno`, 0 for an acknowledgement.
-struct Answers<'a>(&'a [u8]);
-
-impl Iterator for Answers<'_> {
-    type Item = (u32, i32);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        const NLMSG_ERROR: u16 = 2;
-        loop {
-            let (header, rest) = self.0.split_first_chunk::<16>()?;
-            let length = word(header, 0) as usize;
-            let error = rest.first_chunk::<4>().map(|it| i32::from_ne_bytes(*it));
-            self.0 = self.0.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
-            if u16::from_ne_bytes([header[4], header[5]]) == NLMSG_ERROR {
-                return Some((word(header, 8), -error?));
-            }
-        }
-    }
-}
-
-fn word(bytes: &[u8; 16], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn answers(datagram: &[u8]) -> impl Iterator<Item = (u32, i32)> {
+    Messages::new(datagram).filter_map(|raw| match Message::parse(&raw.ok()?).ok()? {
+        Message::Response(response) => Some((response.request.seq, response.errno)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -247,20 +261,5 @@ mod tests {
         assert_eq!(all, (5..2_505).collect::<Vec<_>>());
         assert_eq!(parts(0..2_500, 1000).count(), 3);
         assert_eq!(parts(0..3, 0).count(), 3, "a batch of nothing is a batch of one");
-    }
-
-    #[test]
-    fn answers_are_told_apart() {
-        let mut bytes = Vec::new();
-        for (seq, errno) in [(7u32, 0i32), (9, -17)] {
-            bytes.extend(36u32.to_ne_bytes());
-            bytes.extend([2u16, 0].map(u16::to_ne_bytes).concat());
-            bytes.extend(seq.to_ne_bytes());
-            bytes.extend(0u32.to_ne_bytes());
-            bytes.extend(errno.to_ne_bytes());
-            bytes.extend([0; 16]);
-        }
-        assert_eq!(Answers(&bytes).collect::<Vec<_>>(), [(7, 0), (9, 17)]);
-        assert_eq!(Answers(&bytes[..18]).count(), 0);
     }
 }

@@ -1,3 +1,4 @@
 //! The lab of `firmware-ctd`.
 
+pub mod lab;
 pub mod load;

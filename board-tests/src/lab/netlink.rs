@@ -1,0 +1,255 @@
+//! A netlink socket and a message emitter: enough for rtnetlink, nftables and ctnetlink.
+//!
+//! One emitter serves all three, since each takes only a handful of messages here; it also keeps
+//! the lab independent of the codec under test. Decides nothing about content. Limits: requests
+//! up to 64 KiB, one socket per use. Source: netlink(7), `linux/netlink.h`.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    setsockopt, socket,
+};
+
+use super::error::{Context, LabError};
+
+/// `NLM_F_REQUEST`.
+pub(super) const PLAIN: u16 = 0x1;
+/// `NLM_F_REQUEST | NLM_F_ACK`.
+pub(super) const ACKED: u16 = 0x1 | 0x4;
+/// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE`.
+pub(super) const CREATE: u16 = ACKED | 0x200 | 0x400;
+/// `NLM_F_REQUEST | NLM_F_DUMP`.
+pub(super) const DUMP: u16 = 0x1 | 0x300;
+
+/// Flags whose messages the kernel answers with a last word: `NLM_F_ACK | NLM_F_DUMP`.
+const ANSWERED: u16 = 0x4 | 0x300;
+const HEADER: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NESTED: u16 = 0x8000;
+
+/// One or several netlink requests in the making.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    bytes: Vec<u8>,
+    message: usize,
+    sequence: u32,
+    awaited: u32,
+}
+
+impl Request {
+    /// Begins a message of type `kind`; the one before is finished.
+    pub(super) fn message(&mut self, kind: u16, flags: u16, fixed: &[u8]) -> &mut Self {
+        self.message = self.bytes.len();
+        self.sequence += 1;
+        if flags & ANSWERED != 0 {
+            self.awaited = self.sequence;
+        }
+        self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&flags.to_ne_bytes());
+        self.bytes.extend_from_slice(&self.sequence.to_ne_bytes());
+        self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
+        self.raw(fixed)
+    }
+
+    /// Appends bytes as they are, padded to four.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.close(self.message, 4)
+    }
+
+    /// Appends one attribute.
+    pub(super) fn attr(&mut self, kind: u16, payload: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(&length(4 + payload.len()).to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.raw(payload)
+    }
+
+    /// Appends an attribute that holds what `inner` appends.
+    pub(super) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self)) -> &mut Self {
+        let start = self.bytes.len();
+        self.attr(kind | NESTED, &[]);
+        inner(self);
+        self.close(start, 2)
+    }
+
+    /// Appends a string attribute with its NUL.
+    pub(super) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.push(0);
+        self.attr(kind, &bytes)
+    }
+
+    /// Writes the length of what began at `start`, in a field of `width` bytes.
+    fn close(&mut self, start: usize, width: usize) -> &mut Self {
+        let total = self.bytes.len() - start;
+        let field = &mut self.bytes[start..start + width];
+        match width {
+            2 => field.copy_from_slice(&length(total).to_ne_bytes()),
+            _ => field.copy_from_slice(&u32::from(length(total)).to_ne_bytes()),
+        }
+        self
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the lab's own requests are small")]
+fn length(bytes: usize) -> u16 {
+    u16::try_from(bytes).expect("a netlink request of the lab is below 64 KiB")
+}
+
+/// One message as received: its type, its flags and what follows the netlink header.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) payload: &'a [u8],
+}
+
+/// A bound netlink socket of the namespace in which it was opened.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's namespace, joined to the group bits `groups`.
+    pub(super) fn open(protocol: SockProtocol, groups: u32) -> Result<Self, LabError> {
+        let kind = SockType::Raw;
+        let fd = socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, protocol)
+            .context("opening a netlink socket")?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).context("binding a netlink socket")?;
+        Ok(Self { fd, buffer: vec![0; 1 << 18] })
+    }
+
+    /// Asks for a receive buffer of `bytes`; the limit of the machine applies when not root.
+    pub(super) fn receive_buffer(&self, bytes: usize) -> Result<(), LabError> {
+        setsockopt(&self.fd, RcvBufForce, &bytes)
+            .or_else(|_| setsockopt(&self.fd, RcvBuf, &bytes))
+            .context("sizing a netlink receive buffer")
+    }
+
+    /// Sends `request` and waits for its acknowledgement, or for the first refusal.
+    pub(super) fn ack(&mut self, request: &Request, doing: &str) -> Result<(), LabError> {
+        self.talk(request, doing, |_| {})
+    }
+
+    /// Sends `request` and hands every answer to `each` until the end or the acknowledgement.
+    ///
+    /// For several messages in one request, the acknowledgement is that of the last that asks for one.
+    pub(super) fn talk(
+        &mut self,
+        request: &Request,
+        doing: &str,
+        mut each: impl FnMut(&Reply<'_>),
+    ) -> Result<(), LabError> {
+        send(self.fd.as_raw_fd(), &request.bytes, MsgFlags::empty()).context(doing)?;
+        loop {
+            let received = self.wait(Duration::from_secs(10)).context(doing)?;
+            for (sequence, reply) in messages(&self.buffer[..received]) {
+                match outcome(&reply) {
+                    Some(Err(error)) => return Err(LabError::new(doing, error)),
+                    Some(Ok(())) if sequence == request.awaited => return Ok(()),
+                    Some(Ok(())) => {}
+                    None => each(&reply),
+                }
+            }
+        }
+    }
+
+    /// Hands every message that arrives within `patience` of the last to `each`, until `each`
+    /// returns false; false when the patience ran out.
+    ///
+    /// # Errors
+    /// `ENOBUFS` when the receive buffer overflowed.
+    pub(super) fn listen(
+        &mut self,
+        patience: Duration,
+        mut each: impl FnMut(&Reply<'_>) -> bool,
+    ) -> io::Result<bool> {
+        loop {
+            let received = match self.wait(patience) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let mut more = true;
+            for (_, reply) in messages(&self.buffer[..received]) {
+                more &= each(&reply);
+            }
+            if !more {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn wait(&mut self, patience: Duration) -> io::Result<usize> {
+        use std::os::fd::AsFd;
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, timeout)? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?)
+    }
+}
+
+impl AsRawFd for Netlink {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// The end of an answer: `Some` for an error, an acknowledgement or the end of a dump.
+fn outcome(reply: &Reply<'_>) -> Option<io::Result<()>> {
+    if reply.kind != NLMSG_ERROR && reply.kind != NLMSG_DONE {
+        return None;
+    }
+    let code = i32::from_ne_bytes(head(reply.payload));
+    Some(if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) })
+}
+
+/// The first `N` bytes, zeros for what is missing.
+pub(super) fn head<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    for (to, from) in out.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    out
+}
+
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u32, Reply<'_>)> {
+    std::iter::from_fn(move || {
+        let total = u32::from_ne_bytes(head(bytes)) as usize;
+        if bytes.len() < HEADER || total < HEADER || total > bytes.len() {
+            return None;
+        }
+        let kind = u16::from_ne_bytes(head(&bytes[4..]));
+        let flags = u16::from_ne_bytes(head(&bytes[6..]));
+        let sequence = u32::from_ne_bytes(head(&bytes[8..]));
+        let payload = &bytes[HEADER..total];
+        bytes = &bytes[total.next_multiple_of(4).min(bytes.len())..];
+        Some((sequence, Reply { kind, flags, payload }))
+    })
+}
+
+/// The attributes in `bytes`, as (type without flags, payload).
+pub(super) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let total = usize::from(u16::from_ne_bytes(head(bytes)));
+        if bytes.len() < 4 || total < 4 || total > bytes.len() {
+            return None;
+        }
+        let kind = u16::from_ne_bytes(head(&bytes[2..])) & 0x3fff;
+        let payload = &bytes[4..total];
+        bytes = &bytes[total.next_multiple_of(4).min(bytes.len())..];
+        Some((kind, payload))
+    })
+}

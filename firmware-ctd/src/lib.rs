@@ -9,10 +9,14 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod engine;
 pub mod exit;
 pub mod filter;
 pub mod hash;
 pub mod nearest;
+pub mod probe;
+pub mod record;
+pub mod stats;
 pub mod table;
 pub mod time;
 pub mod wire;

@@ -25,6 +25,7 @@ pub use key::Key;
 use core::fmt;
 use core::num::NonZeroU32;
 
+use crate::wire::Tuple;
 use layout::{CELL, CELLS_IPV4, CELLS_IPV6, EXTENSION, Layout, body, head, header};
 
 const MAGIC: u32 = 0x6663_7454;
@@ -128,11 +129,25 @@ impl<'m> FlowTable<'m> {
         Ok(Self { mem, layout, seed, cells: capacity * CELLS_IPV4 })
     }
 
+    /// The key of a flow with this original tuple, in this zone of the original direction.
+    #[inline]
+    #[must_use]
+    pub fn key(&self, orig: &Tuple, zone: u16) -> Key {
+        Key::new(orig, zone, self.seed)
+    }
+
+    /// The key of a flow in the table.
+    #[must_use]
+    pub fn key_of(&self, slot: Slot) -> Key {
+        let flow = self.flow(slot);
+        self.key(&flow.orig(), flow.zone())
+    }
+
     /// The newest flow with this key.
     #[inline]
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<Slot> {
-        let bucket = self.layout.bucket_of(key.hash(self.seed));
+        let bucket = self.layout.bucket_of(key.hash());
         self.same_from(self.mem[self.layout.bucket(bucket)], key)
     }
 
@@ -186,7 +201,7 @@ impl<'m> FlowTable<'m> {
             let to = self.layout.cell(addresses);
             self.mem[to..to + 6].copy_from_slice(key.rest());
         }
-        let bucket = self.layout.bucket(self.layout.bucket_of(key.hash(self.seed)));
+        let bucket = self.layout.bucket(self.layout.bucket_of(key.hash()));
         self.mem[at + head::NEXT] = self.mem[bucket];
         self.mem[bucket] = head_ref;
         self.count_flow(key.is_ipv6(), 1);
@@ -196,10 +211,9 @@ impl<'m> FlowTable<'m> {
     /// Takes a flow out.
     pub fn remove(&mut self, slot: Slot) {
         let at = self.head(slot);
-        let flow = self.flow(slot);
-        let key = flow.key();
+        let key = self.key_of(slot);
         let next = self.mem[at + head::NEXT];
-        let bucket = self.layout.bucket(self.layout.bucket_of(key.hash(self.seed)));
+        let bucket = self.layout.bucket(self.layout.bucket_of(key.hash()));
         let mut link = bucket;
         while self.mem[link] != slot.0.get() {
             link = self.layout.cell(self.mem[link]) + head::NEXT;

@@ -149,12 +149,9 @@ fn seqadj([correction_pos, offset_before, offset_after]: [u32; 3]) -> SeqAdj {
 
 fn base_words([orig, reply]: [Counters; 2]) -> [u32; 8] {
     let mut words = [0; 8];
-    for (pair, value) in words.chunks_exact_mut(2).zip([
-        orig.packets,
-        orig.bytes,
-        reply.packets,
-        reply.bytes,
-    ]) {
+    for (pair, value) in
+        words.chunks_exact_mut(2).zip([orig.packets, orig.bytes, reply.packets, reply.bytes])
+    {
         super::put_u64(pair, 0, value);
     }
     words
@@ -162,10 +159,7 @@ fn base_words([orig, reply]: [Counters; 2]) -> [u32; 8] {
 
 fn base(words: [u32; 8]) -> [Counters; 2] {
     let at = |index| super::get_u64(&words, index);
-    [
-        Counters { packets: at(0), bytes: at(2) },
-        Counters { packets: at(4), bytes: at(6) },
-    ]
+    [Counters { packets: at(0), bytes: at(2) }, Counters { packets: at(4), bytes: at(6) }]
 }
 
 fn tuple_words(tuple: &Tuple) -> [u32; 10] {

@@ -1,7 +1,7 @@
 //! One flow in the table, seen and changed in place.
 
 use super::extension::Extension;
-use super::key::{self, Key};
+use super::key;
 use super::layout::{EXTENSION, addresses, body, head};
 use super::{get_u64, put_u64};
 use crate::wire::{Counters, Status, Tuple};
@@ -109,12 +109,6 @@ impl FlowRef<'_> {
         key::zone(self.in_head(head::KIND))
     }
 
-    /// What the flow is looked up by.
-    #[must_use]
-    pub fn key(&self) -> Key {
-        Key::new(&self.orig(), self.zone())
-    }
-
     /// `CTA_ID`.
     #[inline]
     #[must_use]
@@ -159,10 +153,7 @@ impl FlowRef<'_> {
     #[must_use]
     pub fn counters(&self) -> [Counters; 2] {
         let at = |word| get_u64(self.mem, self.body + body::COUNTERS + word);
-        [
-            Counters { packets: at(0), bytes: at(2) },
-            Counters { packets: at(4), bytes: at(6) },
-        ]
+        [Counters { packets: at(0), bytes: at(2) }, Counters { packets: at(4), bytes: at(6) }]
     }
 
     /// Start of the flow, wall clock in nanoseconds, as the flags say how exact; 0 is unknown.
@@ -188,8 +179,7 @@ impl FlowRef<'_> {
     #[must_use]
     pub fn l4_state(&self) -> Option<L4State> {
         self.has(flag::L4_STATE).then(|| {
-            let [state, wscales, flags_orig, flags_reply] =
-                self.in_body(body::TCP).to_be_bytes();
+            let [state, wscales, flags_orig, flags_reply] = self.in_body(body::TCP).to_be_bytes();
             L4State { state, wscales, flags_orig, flags_reply }
         })
     }

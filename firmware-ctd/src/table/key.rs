@@ -20,13 +20,15 @@ const L4_ICMP: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     words: [u32; 10],
+    hash: u32,
 }
 
 impl Key {
-    /// The key of `orig` in `zone` (0 when the original direction has no zone).
+    /// The key of `orig` in `zone` (0 when the original direction has no zone), for a table with
+    /// this seed: see [`FlowTable::key`](super::FlowTable::key).
     #[inline]
     #[must_use]
-    pub fn new(orig: &Tuple, zone: u16) -> Self {
+    pub fn new(orig: &Tuple, zone: u16, seed: [u32; 2]) -> Self {
         let (src, src_rest) = address_words(orig.src);
         let (dst, dst_rest) = address_words(orig.dst);
         let (l4_kind, l4) = l4_words(orig.l4);
@@ -34,7 +36,17 @@ impl Key {
         let kind = u32::from(orig.proto.0) << 24 | l4_kind << KIND_L4_SHIFT | family;
         let [a, b, c] = src_rest;
         let [d, e, f] = dst_rest;
-        Self { words: [src, dst, l4, kind | u32::from(zone), a, b, c, d, e, f] }
+        let words = [src, dst, l4, kind | u32::from(zone), a, b, c, d, e, f];
+        let mut hash = TableHash::new32(seed);
+        hash.words(if family == 0 { &words[..4] } else { &words });
+        Self { words, hash: hash.finish32() }
+    }
+
+    /// The keyed hash by which the table finds the flow.
+    #[inline]
+    #[must_use]
+    pub const fn hash(&self) -> u32 {
+        self.hash
     }
 
     /// All words of the key: four, or ten with IPv6.
@@ -61,13 +73,6 @@ impl Key {
     #[must_use]
     pub const fn is_ipv6(&self) -> bool {
         self.words[3] & KIND_IPV6 != 0
-    }
-
-    #[inline]
-    pub(super) fn hash(&self, seed: [u32; 2]) -> u32 {
-        let mut hash = TableHash::new32(seed);
-        hash.words(self.words());
-        hash.finish32()
     }
 }
 
@@ -109,15 +114,12 @@ pub(super) fn l4_words(l4: L4) -> (u32, u32) {
     }
 }
 
-/// The family, protocol and zone in a kind word.
-pub(super) fn is_ipv6(kind: u32) -> bool {
-    kind & KIND_IPV6 != 0
-}
-
+/// The protocol in a kind word.
 pub(super) fn protocol(kind: u32) -> Protocol {
     Protocol(kind.to_be_bytes()[0])
 }
 
+/// The zone in a kind word.
 pub(super) fn zone(kind: u32) -> u16 {
     low_half(kind)
 }

@@ -1,0 +1,312 @@
+//! The engine joins wire, table and records: it is told every message of the kernel and decides
+//! what lives, what ended, and what must be asked again.
+//!
+//! Sans-IO: it is handed messages, drop counts of sockets and the time, and it gives out records
+//! and wishes for dumps. The contract, for every call in any order:
+//!
+//! 1. [`Engine::handle_message`] for each netlink message, [`Engine::handle_drops`] after each
+//!    round of reading, [`Engine::handle_timeout`] when [`Engine::poll_timeout`] has come.
+//! 2. After each of these, [`Engine::poll_output`] until it gives nothing.
+//!
+//! Calls that were not needed are harmless. The same calls give the same outputs.
+//!
+//! # Order of events
+//!
+//! DESTROY comes on a socket of its own, so the order between it and NEW/UPDATE is lost. The edge
+//! restores most of it: it reads a batch of destroys, then everything that waits on the state
+//! socket, and hands over the state messages first. What is left (a NEW read before an earlier
+//! flow's DESTROY with the same tuple; a NEW that another processor sent late) is decided here, by
+//! start and stop times where the kernel gives them, else by `CTA_ID`: see [`events`].
+//!
+//! # What vanished unseen
+//!
+//! A flow that a completed dump does not show is first only *missed*. It is reported as destroyed
+//! (`cause` `resync`) if a second dump does not show it either, and only after the destroy socket
+//! has been quiet: a DESTROY that is still on its way has the exact counters. See [`dump`].
+
+mod apply;
+mod dump;
+mod events;
+mod recent;
+
+pub use dump::Purpose;
+
+use heapless::Deque;
+
+use crate::probe;
+use crate::record::{Record, RecordKeys};
+use crate::stats::{Ledger, Stats};
+use crate::table::{FlowTable, WrongSize};
+use crate::time::{Duration, Instant, Now};
+use crate::wire::nlmsg::RawMessage;
+use crate::wire::{self, Event, Message};
+use dump::Cycle;
+use recent::{RecentKeys, Tombstones};
+
+/// Records that wait to be polled. One message makes at most one; a sweep stops when there is no
+/// room.
+const OUTPUTS: usize = 32;
+
+/// What the kernel's event path can do, as the self-test found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventPath {
+    /// No events come: the table is learnt from dumps alone.
+    None,
+    /// Events come, but a destroy that does not fit is lost.
+    BestEffort,
+    /// A destroy that does not fit is repeated until it does.
+    Reliable,
+}
+
+impl EventPath {
+    /// The words for it in status and log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::BestEffort => "best effort",
+            Self::Reliable => "reliable",
+        }
+    }
+}
+
+/// Which socket something came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The event socket of NEW and UPDATE.
+    State,
+    /// The event socket of DESTROY.
+    Destroy,
+    /// The socket of requests and dumps.
+    Request,
+}
+
+/// What can be changed while the engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What the kernel's events are worth.
+    pub events: EventPath,
+    /// From the end of one dump to the start of the next.
+    pub refresh: Duration,
+    /// Whether NEW and UPDATE make records too.
+    pub observed: bool,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "records are what is given out, and are copied once")]
+pub enum Output {
+    /// Hand this to the sinks (a destroy) and to those who watch.
+    Record(Record),
+    /// Ask for a dump of the table with this sequence number; if that fails, call
+    /// [`Engine::dump_failed`].
+    StartDump {
+        /// Sequence number of the request.
+        seq: u32,
+        /// Why.
+        purpose: Purpose,
+    },
+}
+
+/// How large the engine's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Flows, counted in IPv4 flows.
+    pub capacity: u32,
+    /// Flows with rare attributes.
+    pub extensions: u32,
+    /// Keys of destroyed flows that are remembered.
+    pub remember: u32,
+}
+
+impl Sizes {
+    /// Words of memory that the engine takes.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        self.table_words() + RecentKeys::words(self.remember) + Tombstones::WORDS
+    }
+
+    fn table_words(&self) -> usize {
+        FlowTable::words(self.capacity, self.extensions)
+    }
+}
+
+/// The engine. See the module's own documentation.
+#[derive(Debug)]
+pub struct Engine<'m> {
+    table: FlowTable<'m>,
+    recent: RecentKeys<'m>,
+    tombstones: Tombstones<'m>,
+    keys: RecordKeys,
+    settings: Settings,
+    cycle: Cycle,
+    outputs: Deque<Record, OUTPUTS>,
+    stats: Stats,
+    ledger: Ledger,
+    malformed: [u64; wire::Error::ALL.len()],
+    drops: [u32; 2],
+}
+
+impl<'m> Engine<'m> {
+    /// An engine with an empty table, in zeroed memory of [`Sizes::words`] words. Its first wish
+    /// is a dump.
+    ///
+    /// # Errors
+    ///
+    /// [`WrongSize`] if the memory is not of that size.
+    pub fn new(
+        mem: &'m mut [u32],
+        sizes: &Sizes,
+        settings: Settings,
+        boot_id: [u8; 16],
+        seed: [u32; 2],
+    ) -> Result<Self, WrongSize> {
+        if mem.len() != sizes.words() {
+            return Err(WrongSize);
+        }
+        let (table, rest) = mem.split_at_mut(sizes.table_words());
+        let (recent, tombstones) = rest.split_at_mut(RecentKeys::words(sizes.remember));
+        Ok(Self {
+            table: FlowTable::format(table, sizes.capacity, sizes.extensions, seed)?,
+            recent: RecentKeys::new(recent),
+            tombstones: Tombstones::new(tombstones),
+            keys: RecordKeys::new(boot_id),
+            settings,
+            cycle: Cycle::new(),
+            outputs: Deque::new(),
+            stats: Stats::default(),
+            ledger: Ledger::default(),
+            malformed: [0; wire::Error::ALL.len()],
+            drops: [0; 2],
+        })
+    }
+
+    /// One message off a socket, or why there is none.
+    pub fn handle_message(
+        &mut self,
+        now: Now,
+        source: Source,
+        raw: Result<RawMessage<'_>, wire::Error>,
+    ) {
+        match raw.and_then(|raw| Ok((raw.header, Message::parse(&raw)?))) {
+            Ok((header, message)) if source == Source::Request => {
+                self.handle_reply(now, &header, &message);
+            }
+            Ok((_, message)) => self.handle_event(now, &message),
+            Err(error) => self.count_malformed(error),
+        }
+    }
+
+    fn handle_event(&mut self, now: Now, message: &Message<'_>) {
+        match message {
+            Message::Conntrack { ct, .. } if probe::is_probe(ct) => {}
+            Message::Conntrack { event: Event::Destroy, ct } => self.on_destroy(now, ct),
+            Message::Conntrack { event, ct } => self.on_state(now, *event, ct),
+            Message::Expect { .. } => self.stats.expectations += 1,
+            _ => self.stats.other_messages += 1,
+        }
+    }
+
+    fn count_malformed(&mut self, error: wire::Error) {
+        self.ledger.malformed += 1;
+        if let Some(count) = self.malformed.get_mut(error.index()) {
+            *count += 1;
+        }
+    }
+
+    /// What `SK_MEMINFO_DROPS` of an event socket stands at.
+    ///
+    /// In reliable mode the count is of attempts, most of which are repeated: it tells that
+    /// something was late, not what was lost.
+    pub fn handle_drops(&mut self, now: Instant, source: Source, total: u32) {
+        let index = match source {
+            Source::State => 0,
+            Source::Destroy => 1,
+            Source::Request => return,
+        };
+        let new = total.wrapping_sub(self.drops[index]);
+        self.drops[index] = total;
+        if new == 0 {
+            return;
+        }
+        let lost = if source == Source::State {
+            self.stats.state_overruns += u64::from(new);
+            true
+        } else {
+            self.stats.destroy_overruns += u64::from(new);
+            self.cycle.destroys_were_late(now);
+            self.settings.events != EventPath::Reliable
+        };
+        if lost {
+            self.cycle.want_resync(now);
+        }
+    }
+
+    /// A message that was longer than the receive buffer: its rest is gone.
+    pub fn handle_truncated(&mut self, now: Instant) {
+        self.ledger.truncated += 1;
+        self.cycle.want_resync(now);
+    }
+
+    /// What to do next, until there is nothing more.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(record) = self.outputs.pop_front() {
+            return Some(Output::Record(record));
+        }
+        let (seq, purpose) = self.cycle.take_request()?;
+        Some(Output::StartDump { seq, purpose })
+    }
+
+    /// Changes what can be changed.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// The table, to look at.
+    #[must_use]
+    pub const fn table(&self) -> &FlowTable<'m> {
+        &self.table
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Counters that the edge keeps up.
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// What was lost so far.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Losses that the edge saw.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Messages that could not be read, by [`wire::Error::index`].
+    #[must_use]
+    pub const fn malformed(&self) -> &[u64; wire::Error::ALL.len()] {
+        &self.malformed
+    }
+
+    /// Queues a record; the caller has made sure that there is room, or it is the one record of a
+    /// message after which the outputs are polled.
+    fn give_out(&mut self, record: Record) {
+        if self.outputs.push_back(record).is_err() {
+            self.ledger.sink_failed += 1;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a message says goes into the table; what the table holds becomes a record.
+
+use super::Engine;
+use super::events::{runs_backwards, sum, wall_of, zone_of};
+use crate::record::{Cause, Kind, Record};
+use crate::table::{Extension, HelperName, L4State, Slot, flag};
+use crate::time::Now;
+use crate::wire::{Conntrack, Helper, ProtoInfo, Sctp, Tcp};
+
+impl Engine<'_> {
+    /// Notes all that the message tells of a flow, and that it lives.
+    pub(super) fn apply(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
+        self.apply_counters(now, slot, ct);
+        let generation = self.cycle.generation();
+        let mut flow = self.table.flow_mut(slot);
+        flow.set_generation(generation);
+        flow.change_flags(0, flag::MISSED);
+        if let Some(reply) = &ct.reply {
+            flow.set_reply(reply);
+        }
+        if let Some(id) = ct.id {
+            flow.set_id(id);
+        }
+        if let Some(status) = ct.status {
+            flow.set_status(status);
+        }
+        if let Some(mark) = ct.mark {
+            flow.set_mark(mark);
+        }
+        if let Some(timeout_s) = ct.timeout_s {
+            flow.set_expires_s(now.boot.as_secs_u32().saturating_add(timeout_s));
+        }
+        if let Some(start_ns) = ct.start_ns {
+            flow.set_start(start_ns, flag::START_EXACT);
+        }
+        if let Some(state) = l4_state_of(ct) {
+            flow.set_l4_state(state);
+        }
+        if ct.zone.is_none() && ct.zone_orig.is_some() {
+            flow.change_flags(flag::ZONE_ORIG_ONLY, 0);
+        }
+        if has_rare(ct) {
+            self.change_extension(slot, |extension| apply_rare(extension, ct));
+        }
+    }
+
+    /// Takes over counters. When they run backwards, somebody zeroed them: what was counted before
+    /// is kept as a base, and the sums are a lower bound from then on.
+    fn apply_counters(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
+        let Some((orig, reply)) = ct.counters_orig.zip(ct.counters_reply) else { return };
+        let flow = self.table.flow(slot);
+        let (counted, old) = (flow.has(flag::COUNTERS), flow.counters());
+        if counted && runs_backwards(old, [orig, reply]) {
+            if !flow.has(flag::INEXACT) {
+                self.stats.inexact_flows += 1;
+            }
+            self.table.flow_mut(slot).change_flags(flag::INEXACT, 0);
+            self.change_extension(slot, |extension| {
+                extension.base = Some(sum(extension.base.unwrap_or_default(), old));
+            });
+        }
+        let mut flow = self.table.flow_mut(slot);
+        flow.set_counters([orig, reply]);
+        flow.set_as_of_s(now.boot.as_secs_u32());
+    }
+
+    fn change_extension(&mut self, slot: Slot, change: impl FnOnce(&mut Extension)) {
+        let old = self.table.flow(slot).extension();
+        let mut new = old;
+        change(&mut new);
+        if new != old && self.table.set_extension(slot, &new).is_err() {
+            if !self.table.flow(slot).has(flag::EXTENSION_LOST) {
+                self.ledger.extensions_full += 1;
+            }
+            self.table.flow_mut(slot).change_flags(flag::EXTENSION_LOST, 0);
+        }
+    }
+
+    /// What the table knows of a flow, as a record.
+    pub(super) fn record_of(&self, now: Now, slot: Slot, kind: Kind, cause: Cause) -> Record {
+        let flow = self.table.flow(slot);
+        let exact = self.exact_start(slot);
+        let key = self.table.key_of(slot);
+        let extension = flow.extension();
+        let ended = kind == Kind::Destroy;
+        Record {
+            kind,
+            cause,
+            key: self.keys.key(&key, exact),
+            flow: if ended { 0 } else { self.keys.flow(&key, flow.id()) },
+            start_ns: Some(flow.start_ns()).filter(|&start| start != 0),
+            end_ns: ended.then_some(now.wall.as_nanos()),
+            as_of_ns: ended.then(|| wall_of(now, flow.as_of_s())),
+            orig: flow.orig(),
+            reply: flow.reply(),
+            counters: flow
+                .has(flag::COUNTERS)
+                .then(|| sum(flow.counters(), extension.base.unwrap_or_default())),
+            inexact: flow.has(flag::INEXACT),
+            zone: flow.zone(),
+            mark: flow.mark(),
+            id: flow.id(),
+            status: flow.status(),
+            l4_state: flow.l4_state(),
+            helper: extension.helper,
+            labels: extension.labels,
+        }
+    }
+}
+
+/// The state of TCP or SCTP that a message tells.
+pub(super) fn l4_state_of(ct: &Conntrack<'_>) -> Option<L4State> {
+    match ct.protoinfo {
+        ProtoInfo::Tcp(tcp) => tcp.state.map(|state| L4State {
+            state: state.0,
+            wscales: wscales(&tcp),
+            flags_orig: tcp.flags_orig.unwrap_or_default().flags,
+            flags_reply: tcp.flags_reply.unwrap_or_default().flags,
+        }),
+        ProtoInfo::Sctp(sctp) => sctp.state.map(|state| L4State { state, ..L4State::default() }),
+        ProtoInfo::Dccp(_) | ProtoInfo::None => None,
+    }
+}
+
+/// Both window scales in a byte: at most 14 each (RFC 7323, section 2.3).
+fn wscales(tcp: &Tcp) -> u8 {
+    let nibble = |scale: Option<u8>| scale.unwrap_or(0).min(15);
+    nibble(tcp.wscale_orig) | nibble(tcp.wscale_reply) << 4
+}
+
+/// Whether a message has any of what is kept in extensions.
+fn has_rare(ct: &Conntrack<'_>) -> bool {
+    ct.labels.is_some()
+        || ct.helper.is_some()
+        || ct.master.is_some()
+        || ct.seqadj_orig.is_some()
+        || ct.seqadj_reply.is_some()
+        || ct.synproxy.is_some()
+        || ct.zone_reply.is_some()
+        || vtags(ct).is_some()
+}
+
+fn apply_rare(extension: &mut Extension, ct: &Conntrack<'_>) {
+    extension.labels = ct.labels.or(extension.labels);
+    extension.helper = ct.helper.map(|helper| helper_name(&helper)).or(extension.helper);
+    extension.master = ct.master.or(extension.master);
+    extension.seqadj_orig = ct.seqadj_orig.or(extension.seqadj_orig);
+    extension.seqadj_reply = ct.seqadj_reply.or(extension.seqadj_reply);
+    extension.synproxy = ct.synproxy.or(extension.synproxy);
+    extension.vtags = vtags(ct).or(extension.vtags);
+    if zone_of(ct) == 0 || ct.zone.is_none() {
+        extension.zone_reply = ct.zone_reply.or(extension.zone_reply);
+    }
+}
+
+fn vtags(ct: &Conntrack<'_>) -> Option<[u32; 2]> {
+    match ct.protoinfo {
+        ProtoInfo::Sctp(Sctp { vtag_orig, vtag_reply, .. }) => {
+            vtag_orig.zip(vtag_reply).map(|(orig, reply)| [orig, reply])
+        }
+        _ => None,
+    }
+}
+
+/// The first 15 bytes of a helper's name, NUL padded.
+fn helper_name(helper: &Helper<'_>) -> HelperName {
+    let mut name = HelperName::default();
+    for (to, from) in name.iter_mut().take(15).zip(helper.name) {
+        *to = *from;
+    }
+    name
+}

@@ -1,0 +1,438 @@
+//! Dumps of the kernel's table: when one is made, what it shows, and what its end means.
+//!
+//! One state machine serves all purposes: the first dump at start, the paced refresh (events carry
+//! neither counters nor timeouts), the resync after an overrun, and the confirmation that what was
+//! missed is really gone.
+//!
+//! Every dump has a generation; whatever shows a flow (an entry, a NEW, an UPDATE) stamps it. When
+//! a dump is complete, a sweep walks the table: a flow with an older stamp was *missed*. A dump is
+//! no snapshot, and a DESTROY may be under way, so a missed flow is only marked; a second dump
+//! follows, once no destroy has been late for [`QUIET`], and what that one misses too is gone.
+//!
+//! Dumps that fail, are interrupted (`NLM_F_DUMP_INTR`) or fall silent are made again, each time
+//! after a longer wait. Resyncs wait longer too while overruns go on.
+
+use super::events::Relation;
+use super::{Engine, OUTPUTS};
+use crate::probe;
+use crate::record::{Cause, Kind};
+use crate::table::{FlowRef, Key, Slot, flag};
+use crate::time::{Duration, Instant, Now};
+use crate::wire::nlmsg::{Header, flags};
+use crate::wire::{Conntrack, Event, Message};
+
+/// How long no destroy may have been late before something missed is called gone. The kernel
+/// repeats a destroy after at most 1 s.
+const QUIET: Duration = Duration::from_secs(2);
+/// The shortest wait before a dump is made again, or before a resync.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// The longest.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A dump that shows nothing for so long has failed.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The longest pause between two parts of a refresh.
+const PACE_MAX: Duration = Duration::from_millis(10);
+/// Flows in one part of a dump, about: the kernel fills 16 to 32 KiB.
+const FLOWS_PER_PART: u32 = 50;
+/// Buckets that one call of [`Engine::handle_timeout`] sweeps at most.
+const SWEEP_STEP: usize = 2048;
+/// A tombstone hides a dump entry without start for so long.
+const STALE_S: u32 = 2;
+
+/// Why a dump is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The first one: to learn what lived before the daemon.
+    Start,
+    /// To bring counters and timeouts up to date.
+    Refresh,
+    /// Events were lost.
+    Resync,
+    /// To see whether what an earlier one missed is really gone.
+    Confirm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// A dump is under way.
+    Dumping {
+        purpose: Purpose,
+        /// When the next part may be read.
+        read_at: Instant,
+        /// When something was last heard.
+        heard: Instant,
+        interrupted: bool,
+    },
+    /// A dump is complete; the table is walked through from this bucket on.
+    Sweeping {
+        bucket: usize,
+    },
+}
+
+/// When dumps are due, and the one under way.
+#[derive(Debug)]
+pub(super) struct Cycle {
+    phase: Phase,
+    generation: u16,
+    seq: u32,
+    /// The wish for a dump, until it is taken.
+    request: Option<(u32, Purpose)>,
+    start: bool,
+    refresh_at: Option<Instant>,
+    resync_at: Option<Instant>,
+    confirm_at: Option<Instant>,
+    /// Nothing before this.
+    not_before: Instant,
+    backoff: Duration,
+    last_resync: Instant,
+    last_late_destroy: Option<Instant>,
+    /// The dump under way began late enough to call gone what earlier ones missed.
+    judging: bool,
+    /// Missed by the sweep under way and not judged.
+    missed: u32,
+    complete: bool,
+}
+
+impl Cycle {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Idle,
+            generation: 0,
+            seq: 0,
+            request: None,
+            start: true,
+            refresh_at: None,
+            resync_at: None,
+            confirm_at: None,
+            not_before: Instant::BOOT,
+            backoff: BACKOFF_MIN,
+            last_resync: Instant::BOOT,
+            last_late_destroy: None,
+            judging: false,
+            missed: 0,
+            complete: false,
+        }
+    }
+
+    pub(super) const fn generation(&self) -> u16 {
+        self.generation
+    }
+
+    /// The wish for a dump, once.
+    pub(super) fn take_request(&mut self) -> Option<(u32, Purpose)> {
+        self.request.take()
+    }
+
+    /// Events were lost: a resync is due soon, later if the last one was not long ago.
+    pub(super) fn want_resync(&mut self, now: Instant) {
+        if self.resync_at.is_none() {
+            if now.since(self.last_resync) > BACKOFF_MAX {
+                self.backoff = BACKOFF_MIN;
+            }
+            self.resync_at = Some(now + self.backoff);
+        }
+    }
+
+    /// A destroy found the buffer full and will be repeated.
+    pub(super) fn destroys_were_late(&mut self, now: Instant) {
+        self.last_late_destroy = Some(now);
+    }
+
+    /// When the next dump is due, and for what.
+    fn due(&self) -> Option<(Instant, Purpose)> {
+        let wishes = [
+            self.start.then_some((Instant::BOOT, Purpose::Start)),
+            self.resync_at.map(|at| (at, Purpose::Resync)),
+            self.confirm_at.map(|at| (at.max(self.quiet_at()), Purpose::Confirm)),
+            self.refresh_at.map(|at| (at, Purpose::Refresh)),
+        ];
+        let (at, purpose) = wishes.into_iter().flatten().min_by_key(|&(at, _)| at)?;
+        Some((at.max(self.not_before), purpose))
+    }
+
+    /// From when on missed flows may be called gone.
+    fn quiet_at(&self) -> Instant {
+        self.last_late_destroy.map_or(Instant::BOOT, |late| late + QUIET)
+    }
+
+    fn lengthen_backoff(&mut self) {
+        let doubled = Duration::from_micros(self.backoff.as_micros().saturating_mul(2));
+        self.backoff = doubled.min(BACKOFF_MAX);
+    }
+}
+
+impl Engine<'_> {
+    /// When [`Engine::handle_timeout`] is wanted next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.cycle.phase {
+            Phase::Idle => self.cycle.due().map(|(at, _)| at),
+            Phase::Dumping { read_at, .. } => Some(read_at),
+            Phase::Sweeping { .. } => Some(Instant::BOOT),
+        }
+    }
+
+    /// Does what is due: starts a dump, gives up one that fell silent, goes on with a sweep.
+    pub fn handle_timeout(&mut self, now: Now) {
+        match self.cycle.phase {
+            Phase::Idle => self.start_dump_if_due(now.boot),
+            Phase::Dumping { heard, .. } if now.boot.since(heard) > SILENCE => {
+                self.dump_failed(now.boot);
+            }
+            Phase::Dumping { .. } => {}
+            Phase::Sweeping { bucket } => self.sweep(now, bucket),
+        }
+    }
+
+    /// Whether a part of a dump is to be read from the request socket now.
+    #[must_use]
+    pub fn wants_dump_part(&self, now: Instant) -> bool {
+        matches!(self.cycle.phase, Phase::Dumping { read_at, .. } if read_at <= now)
+    }
+
+    /// A part of a dump has been read: says how long to wait before the next.
+    pub fn dump_part_read(&mut self, now: Instant) {
+        let pace = self.pace();
+        if let Phase::Dumping { purpose, read_at, heard, .. } = &mut self.cycle.phase {
+            *heard = now;
+            *read_at = if *purpose == Purpose::Refresh { now + pace } else { now };
+        }
+    }
+
+    /// The request socket had nothing although a dump is under way: looks again a little later.
+    pub fn dump_part_missing(&mut self, now: Instant) {
+        if let Phase::Dumping { read_at, .. } = &mut self.cycle.phase {
+            *read_at = now + PACE_MAX;
+        }
+    }
+
+    /// A refresh is spread over a quarter of its period at most.
+    fn pace(&self) -> Duration {
+        let parts = u64::from(self.table.len() / FLOWS_PER_PART + 1);
+        let spread = self.settings.refresh.as_micros() / 4 / parts;
+        Duration::from_micros(spread).min(PACE_MAX)
+    }
+
+    /// Whether a dump has been completed since the start.
+    #[must_use]
+    pub const fn has_seen_the_table(&self) -> bool {
+        self.cycle.complete
+    }
+
+    /// Destroys wait to be read: until they have been, nothing missed may be called gone.
+    pub fn destroys_are_waiting(&mut self, now: Instant) {
+        self.cycle.destroys_were_late(now);
+    }
+
+    /// A dump is due soon.
+    pub fn resync(&mut self, now: Instant) {
+        self.cycle.want_resync(now);
+    }
+
+    fn start_dump_if_due(&mut self, now: Instant) {
+        let Some((at, purpose)) = self.cycle.due() else { return };
+        if at > now {
+            return;
+        }
+        let cycle = &mut self.cycle;
+        match purpose {
+            Purpose::Start => cycle.start = false,
+            Purpose::Refresh => {}
+            Purpose::Resync => {
+                self.stats.resyncs += 1;
+                cycle.last_resync = now;
+                cycle.lengthen_backoff();
+            }
+            Purpose::Confirm => {}
+        }
+        cycle.judging =
+            now >= cycle.quiet_at() && cycle.confirm_at.is_some_and(|confirm| confirm <= now);
+        // Any dump serves as a resync and as a refresh.
+        cycle.resync_at = None;
+        cycle.refresh_at = None;
+        cycle.generation = cycle.generation.wrapping_add(1);
+        cycle.seq = cycle.seq.wrapping_add(1).max(1);
+        cycle.request = Some((cycle.seq, purpose));
+        cycle.phase = Phase::Dumping { purpose, read_at: now, heard: now, interrupted: false };
+    }
+
+    /// The dump could not be started, or broke off: it is made again after a wait.
+    pub fn dump_failed(&mut self, now: Instant) {
+        self.stats.dumps_failed += 1;
+        let cycle = &mut self.cycle;
+        cycle.phase = Phase::Idle;
+        cycle.request = None;
+        cycle.not_before = now + cycle.backoff;
+        cycle.lengthen_backoff();
+        cycle.resync_at = Some(cycle.not_before);
+    }
+
+    /// A message from the request socket.
+    pub(super) fn handle_reply(&mut self, now: Now, header: &Header, message: &Message<'_>) {
+        if header.seq != self.cycle.seq {
+            return;
+        }
+        let Phase::Dumping { interrupted, .. } = &mut self.cycle.phase else { return };
+        *interrupted |= header.has(flags::DUMP_INTR);
+        let broken = *interrupted;
+        match message {
+            Message::Conntrack { event: Event::New | Event::Update, ct } => {
+                if !probe::is_probe(ct) {
+                    self.on_dump_entry(now, ct);
+                }
+            }
+            Message::Done(done) if done.errno == 0 && !broken => {
+                self.cycle.phase = Phase::Sweeping { bucket: 0 };
+                self.cycle.missed = 0;
+            }
+            Message::Done(_) => self.dump_failed(now.boot),
+            Message::Response(response) if response.errno != 0 => self.dump_failed(now.boot),
+            _ => {}
+        }
+    }
+
+    fn on_dump_entry(&mut self, now: Now, ct: &Conntrack<'_>) {
+        self.stats.dump_entries += 1;
+        let Some(key) = self.key_of(ct) else { return };
+        let slot = match self.table.find(&key) {
+            None if self.is_stale(now, &key, ct) => None,
+            None => self.begin(&key, flag::FROM_DUMP),
+            Some(newest) => match relation_of_dump(&self.table.flow(newest), ct) {
+                Relation::Same => Some(newest),
+                Relation::Later if !self.is_stale(now, &key, ct) => {
+                    self.begin_successor(newest, &key, flag::FROM_DUMP)
+                }
+                Relation::Later | Relation::Earlier => None,
+            },
+        };
+        match slot {
+            Some(slot) => {
+                self.table.flow_mut(slot).change_flags(0, flag::DOUBTFUL);
+                self.apply(now, slot, ct);
+            }
+            None => self.stats.stale_dump_entries += 1,
+        }
+    }
+
+    /// Whether the entry is of a flow whose DESTROY has been handled: parts of a dump are made
+    /// ready before they are read.
+    fn is_stale(&self, now: Now, key: &Key, ct: &Conntrack<'_>) -> bool {
+        if ct.start_ns.is_some() {
+            return self.is_repeat(self.keys.key(key, ct.start_ns));
+        }
+        let stone = self.tombstones.find(key.hash(), ct.id.unwrap_or(0));
+        stone.is_some_and(|s| now.boot.as_secs_u32().saturating_sub(s.at_s) <= STALE_S)
+    }
+
+    /// Walks on through the table: marks what the dump did not show, and reports what an earlier
+    /// one did not show either.
+    fn sweep(&mut self, now: Now, from: usize) {
+        let end = (from + SWEEP_STEP).min(self.table.buckets());
+        for bucket in from..end {
+            let mut next = self.table.first(bucket);
+            while let Some(slot) = next {
+                if self.outputs.len() >= OUTPUTS - 1 {
+                    self.cycle.phase = Phase::Sweeping { bucket };
+                    return;
+                }
+                next = self.table.next(slot);
+                self.sweep_flow(now, slot);
+            }
+        }
+        self.cycle.phase = Phase::Sweeping { bucket: end };
+        if end == self.table.buckets() {
+            self.end_sweep(now.boot);
+        }
+    }
+
+    fn sweep_flow(&mut self, now: Now, slot: Slot) {
+        let flow = self.table.flow(slot);
+        if flow.generation() == self.cycle.generation && !flow.has(flag::REPLACED) {
+            return;
+        }
+        // What this sweep has marked is stamped with the generation before, so that going over a
+        // bucket again changes nothing.
+        let marked = self.cycle.generation.wrapping_sub(1);
+        let missed_before = flow.has(flag::MISSED) && flow.generation() != self.cycle.generation;
+        if missed_before && flow.generation() == marked {
+            return;
+        }
+        if missed_before && self.cycle.judging && now.boot >= self.cycle.quiet_at() {
+            return self.vanished(now, slot);
+        }
+        if !missed_before {
+            self.stats.flows_missed += 1;
+        }
+        self.cycle.missed += 1;
+        let mut flow = self.table.flow_mut(slot);
+        flow.change_flags(flag::MISSED, 0);
+        flow.set_generation(marked);
+    }
+
+    /// A flow is gone and nobody told.
+    fn vanished(&mut self, now: Now, slot: Slot) {
+        if self.table.flow(slot).has(flag::DOUBTFUL) {
+            self.stats.ghosts += 1;
+        } else {
+            let record = self.record_of(now, slot, Kind::Destroy, Cause::Resync);
+            if self.is_repeat(record.key) {
+                self.stats.ghosts += 1;
+            } else {
+                self.ledger.vanished_unseen += 1;
+                self.report_destroy(record);
+            }
+        }
+        self.table.remove(slot);
+    }
+
+    fn end_sweep(&mut self, now: Instant) {
+        self.stats.dumps += 1;
+        let cycle = &mut self.cycle;
+        cycle.phase = Phase::Idle;
+        cycle.complete = true;
+        cycle.refresh_at = Some(now + self.settings.refresh);
+        cycle.confirm_at = (cycle.missed > 0).then(|| now + QUIET);
+    }
+}
+
+/// Which flow an entry of a dump means.
+fn relation_of_dump(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Relation {
+    let same_id = ct.id.is_none_or(|id| id == flow.id());
+    match ct.start_ns {
+        Some(start) if flow.has(flag::START_EXACT) => match start.cmp(&flow.start_ns()) {
+            core::cmp::Ordering::Equal => Relation::Same,
+            core::cmp::Ordering::Less => Relation::Earlier,
+            core::cmp::Ordering::Greater => Relation::Later,
+        },
+        Some(start) if flow.has(flag::START_EVENT) && start > flow.start_ns() => Relation::Later,
+        Some(_) if flow.has(flag::START_EVENT) && !same_id => Relation::Earlier,
+        _ if same_id => Relation::Same,
+        _ => Relation::Later,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_doubles_up_to_its_bound() {
+        let mut cycle = Cycle::new();
+        for _ in 0..20 {
+            cycle.lengthen_backoff();
+        }
+        assert_eq!(cycle.backoff, BACKOFF_MAX);
+    }
+
+    #[test]
+    fn a_confirmation_waits_until_destroys_are_quiet() {
+        let mut cycle = Cycle::new();
+        cycle.start = false;
+        let at = Instant::from_micros(10_000_000);
+        cycle.confirm_at = Some(at);
+        assert_eq!(cycle.due(), Some((at, Purpose::Confirm)));
+        cycle.destroys_were_late(at);
+        assert_eq!(cycle.due(), Some((at + QUIET, Purpose::Confirm)));
+    }
+}

@@ -1,0 +1,98 @@
+//! What the sinks and the `events` stream are told: one record for each thing that happened to a
+//! flow.
+//!
+//! A record is a plain value; how it is written out is [`json`]'s business. The key of a record
+//! makes repeats harmless: the same end of the same flow always has the same key.
+
+pub mod json;
+mod key;
+pub mod text;
+
+pub use key::{RecordKey, RecordKeys};
+
+use crate::table::{HelperName, L4State};
+use crate::wire::{Counters, Labels, Status, Tuple};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A flow began.
+    New,
+    /// A flow changed.
+    Update,
+    /// A flow ended: the only kind that reliable sinks are given.
+    Destroy,
+}
+
+impl Kind {
+    /// The word for it in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Update => "update",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+/// How it became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel said so.
+    Event,
+    /// A dump no longer showed the flow: the counters are the last known ones.
+    Resync,
+}
+
+impl Cause {
+    /// The word for it in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Resync => "resync",
+        }
+    }
+}
+
+/// One thing that happened to one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What happened.
+    pub kind: Kind,
+    /// How it became known.
+    pub cause: Cause,
+    /// Identifies the flow for ever, if its start is known, or weakly, if it is not.
+    pub key: RecordKey,
+    /// Identifies the flow among those that live: for events before the start is known.
+    pub flow: u64,
+    /// Start, wall clock in nanoseconds.
+    pub start_ns: Option<u64>,
+    /// End, wall clock in nanoseconds. When the end was not seen: when it was noticed.
+    pub end_ns: Option<u64>,
+    /// When the counters were last told, if the end was not seen.
+    pub as_of_ns: Option<u64>,
+    /// Original tuple.
+    pub orig: Tuple,
+    /// Reply tuple.
+    pub reply: Tuple,
+    /// Both directions' counters, if the kernel counts; original and reply.
+    pub counters: Option<[Counters; 2]>,
+    /// The counters are a lower bound.
+    pub inexact: bool,
+    /// Zone of the original direction.
+    pub zone: u16,
+    /// Mark.
+    pub mark: u32,
+    /// `CTA_ID`.
+    pub id: u32,
+    /// Status bits.
+    pub status: Status,
+    /// TCP or SCTP state.
+    pub l4_state: Option<L4State>,
+    /// The helper that was attached.
+    pub helper: Option<HelperName>,
+    /// Labels.
+    pub labels: Option<Labels>,
+}

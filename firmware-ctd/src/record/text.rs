@@ -1,0 +1,288 @@
+//! Writing text into a fixed buffer: numbers and addresses by hand, since these are on the path
+//! of every destroyed flow and `core::fmt` costs several times as much.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Text under construction in a buffer of the caller's.
+///
+/// What does not fit is cut off and remembered: [`Self::is_cut`].
+#[derive(Debug)]
+pub struct Text<'b> {
+    buffer: &'b mut [u8],
+    len: usize,
+    cut: bool,
+}
+
+impl<'b> Text<'b> {
+    /// Begins an empty text.
+    #[must_use]
+    pub fn new(buffer: &'b mut [u8]) -> Self {
+        Self { buffer, len: 0, cut: false }
+    }
+
+    /// What has been written.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    /// How many bytes have been written.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing has been written.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether something did not fit.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Goes back to an earlier length, and forgets that something did not fit after it.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.cut = false;
+    }
+
+    /// Appends bytes as they are, all or none.
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        match self.buffer.get_mut(self.len..self.len + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.cut = true,
+        }
+    }
+
+    /// Appends text as it is.
+    #[inline]
+    pub fn str(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Appends one byte.
+    #[inline]
+    pub fn byte(&mut self, byte: u8) {
+        self.bytes(&[byte]);
+    }
+
+    /// Appends a number in decimal.
+    #[inline]
+    pub fn number(&mut self, value: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = value;
+        // Most numbers are short: 32-bit division where it will do, for 32-bit boards.
+        while rest > u64::from(u32::MAX) {
+            at -= 1;
+            digits[at] = digit(rest % 10);
+            rest /= 10;
+        }
+        let mut small = u32::try_from(rest).unwrap_or(0);
+        while small >= 10 {
+            at -= 1;
+            digits[at] = digit(u64::from(small % 10));
+            small /= 10;
+        }
+        at -= 1;
+        digits[at] = digit(u64::from(small));
+        self.bytes(&digits[at..]);
+    }
+
+    /// Appends a number in decimal with zeros in front, `width` digits wide, at most 20.
+    pub fn padded(&mut self, value: u64, width: usize) {
+        let mut power = 1_u64;
+        for _ in 1..width.min(20) {
+            power = power.saturating_mul(10);
+        }
+        while power > value.max(1) {
+            self.byte(b'0');
+            power /= 10;
+        }
+        self.number(value);
+    }
+
+    /// Appends 16 hexadecimal digits.
+    pub fn hex64(&mut self, value: u64) {
+        let mut digits = [0; 16];
+        for (at, byte) in value.to_be_bytes().iter().enumerate() {
+            [digits[2 * at], digits[2 * at + 1]] = hex(*byte);
+        }
+        self.bytes(&digits);
+    }
+
+    /// Appends two hexadecimal digits for each byte.
+    pub fn hex_bytes(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.bytes(&hex(byte));
+        }
+    }
+
+    /// Appends an address in its usual form (RFC 5952 for IPv6).
+    pub fn address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.ipv4(v4),
+            IpAddr::V6(v6) => self.ipv6(v6),
+        }
+    }
+
+    fn ipv4(&mut self, address: Ipv4Addr) {
+        let [a, b, c, d] = address.octets();
+        self.number(u64::from(a));
+        for byte in [b, c, d] {
+            self.byte(b'.');
+            self.number(u64::from(byte));
+        }
+    }
+
+    fn ipv6(&mut self, address: Ipv6Addr) {
+        if let Some(v4) = address.to_ipv4_mapped() {
+            self.str("::ffff:");
+            return self.ipv4(v4);
+        }
+        let groups = address.segments();
+        let zeros = longest_zeros(&groups);
+        self.groups(&groups[..zeros.start]);
+        if !zeros.is_empty() {
+            self.str("::");
+        }
+        self.groups(&groups[zeros.end..]);
+    }
+
+    fn groups(&mut self, groups: &[u16]) {
+        for (at, &group) in groups.iter().enumerate() {
+            if at > 0 {
+                self.byte(b':');
+            }
+            let [high, low] = group.to_be_bytes();
+            let [[a, b], [c, d]] = [hex(high), hex(low)];
+            let digits = [a, b, c, d];
+            let from = digits.iter().position(|&x| x != b'0').unwrap_or(3);
+            self.bytes(&digits[from..]);
+        }
+    }
+
+    /// Appends seconds with three decimals, from nanoseconds.
+    pub fn seconds(&mut self, ns: u64) {
+        self.number(ns / 1_000_000_000);
+        self.byte(b'.');
+        self.padded(ns / 1_000_000 % 1_000, 3);
+    }
+
+    /// Appends the inside of a JSON string: quotes, backslashes and control characters escaped,
+    /// bytes that are not ASCII as U+FFFD.
+    pub fn escaped(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'"' | b'\\' => self.bytes(&[b'\\', byte]),
+                b' '..=b'~' => self.byte(byte),
+                0x80.. => self.str("\\ufffd"),
+                _ => {
+                    self.str("\\u00");
+                    self.bytes(&hex(byte));
+                }
+            }
+        }
+    }
+}
+
+/// For what is rare enough for `write!`.
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.str(text);
+        if self.cut { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// The longest run of two or more zero groups, the first of equals; empty at the end if none.
+fn longest_zeros(groups: &[u16; 8]) -> core::ops::Range<usize> {
+    let mut best = 8..8;
+    let mut at = 0;
+    while at < 8 {
+        let run = groups[at..].iter().take_while(|&&g| g == 0).count();
+        if run >= 2 && run > best.len() {
+            best = at..at + run;
+        }
+        at += run.max(1);
+    }
+    best
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a decimal digit")]
+const fn digit(value: u64) -> u8 {
+    b'0' + value as u8
+}
+
+const fn hex(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(write: impl FnOnce(&mut Text<'_>)) -> String {
+        let mut buffer = [0; 128];
+        let mut text = Text::new(&mut buffer);
+        write(&mut text);
+        assert!(!text.is_cut());
+        String::from_utf8(text.as_bytes().to_vec()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_as_fmt_writes_them(value: u64, shift in 0..64_u32) {
+            let value = value >> shift;
+            prop_assert_eq!(written(|t| t.number(value)), value.to_string());
+            prop_assert_eq!(written(|t| t.padded(value % 1000, 3)), format!("{:03}", value % 1000));
+            prop_assert_eq!(written(|t| t.padded(value, 20)), format!("{value:020}"));
+            prop_assert_eq!(written(|t| t.hex64(value)), format!("{value:016x}"));
+        }
+
+        #[test]
+        fn addresses_are_as_fmt_writes_them(v4: u32, groups: [u16; 8], zeros: u8) {
+            let v4 = Ipv4Addr::from_bits(v4);
+            prop_assert_eq!(written(|t| t.address(v4.into())), v4.to_string());
+            let mut groups = groups;
+            for (bit, group) in groups.iter_mut().enumerate() {
+                if zeros >> bit & 1 == 1 {
+                    *group = 0;
+                }
+            }
+            let v6 = Ipv6Addr::from(groups);
+            prop_assert_eq!(written(|t| t.address(v6.into())), v6.to_string());
+            let mapped = v4.to_ipv6_mapped();
+            prop_assert_eq!(written(|t| t.address(mapped.into())), mapped.to_string());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_told() {
+        let mut buffer = [0; 4];
+        let mut text = Text::new(&mut buffer);
+        text.str("abc");
+        text.str("de");
+        assert!(text.is_cut());
+        assert_eq!(text.as_bytes(), b"abc");
+        text.truncate(1);
+        text.str("x");
+        assert!(!text.is_cut());
+        assert_eq!(text.as_bytes(), b"ax");
+    }
+
+    #[test]
+    fn json_strings_are_escaped() {
+        assert_eq!(written(|t| t.escaped(b"a\"\\\n\x7f\xff")), "a\\\"\\\\\\u000a\\u007f\\ufffd");
+    }
+}

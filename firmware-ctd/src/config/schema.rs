@@ -10,6 +10,7 @@ use log::LevelFilter;
 
 use super::value::{Checked, Kind};
 use super::{Config, DEFAULT_SOCKET, FileSink, Groups, LogTarget, Sink};
+use crate::table::{MAX_CAPACITY, MIN_CAPACITY};
 
 /// One section.
 #[derive(Debug)]
@@ -136,7 +137,7 @@ const EVENTS: &[Key] = &[
 const TABLE: &[Key] = &[
     Key {
         name: "capacity",
-        kind: Kind::Number(16, 4 << 20),
+        kind: Kind::Number(MIN_CAPACITY, MAX_CAPACITY),
         default: "16384",
         live: false,
         help: "Flows that the table holds, counted in IPv4 flows.",
@@ -144,7 +145,7 @@ const TABLE: &[Key] = &[
     },
     Key {
         name: "extensions",
-        kind: Kind::Number(0, 4 << 20),
+        kind: Kind::Number(0, MAX_CAPACITY),
         default: "0",
         live: false,
         help: "Flows that may have labels, a helper, a master or sequence adjustments; \
@@ -246,6 +247,12 @@ impl Key {
         }
     }
 
+    /// The default as TOML writes it.
+    #[must_use]
+    pub fn toml_default(&self) -> impl fmt::Display {
+        TomlDefault(self)
+    }
+
     fn differs(&self, a: &mut Config, b: &mut Config, instance: usize) -> bool {
         (self.slot)(a, instance) != (self.slot)(b, instance)
     }
@@ -331,7 +338,7 @@ pub fn reference(out: &mut dyn fmt::Write) -> fmt::Result {
             "| key | allowed | default | applied by | meaning |\n|---|---|---|---|---|\n",
         )?;
         for key in section.keys {
-            write!(out, "| `{}` | {} | `{}` ", key.name, key.kind, Default(key))?;
+            write!(out, "| `{}` | {} | `{}` ", key.name, key.kind, key.toml_default())?;
             let by = if key.live { "reload" } else { "restart" };
             writeln!(out, "| {by} | {} |", key.help)?;
         }
@@ -340,9 +347,9 @@ pub fn reference(out: &mut dyn fmt::Write) -> fmt::Result {
 }
 
 /// The default of a key as TOML writes it.
-struct Default<'a>(&'a Key);
+struct TomlDefault<'a>(&'a Key);
 
-impl fmt::Display for Default<'_> {
+impl fmt::Display for TomlDefault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.default;
         match self.0.kind {

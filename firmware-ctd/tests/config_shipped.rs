@@ -1,0 +1,100 @@
+//! The configuration files in `config/`, and the reference in the README, against the schema.
+
+use std::path::{Path, PathBuf};
+
+use firmware_ctd::config::schema::{self, SCHEMA};
+use firmware_ctd::config::{self, Config};
+
+fn top(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn text(path: &str) -> String {
+    let path = top(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every key at its default under its explanation, in the order of the schema.
+fn expected_default_file() -> String {
+    let mut out = String::new();
+    for section in SCHEMA {
+        let brackets = if section.variant.is_some() { ("[[", "]]") } else { ("[", "]") };
+        out += &format!("\n# {}\n{}{}{}\n", section.help, brackets.0, section.name, brackets.1);
+        for key in section.keys {
+            out += &wrapped(key.help);
+            out += &wrapped(&format!("Allowed: {}", key.kind));
+            out += &format!("{} = {}\n", key.name, key.toml_default());
+        }
+    }
+    out
+}
+
+/// Comment lines of at most 80 columns.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.len() + 1 + word.len() > 80 {
+            out += &line;
+            out.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line += word;
+    }
+    out + &line + "\n"
+}
+
+#[test]
+fn the_default_file_shows_every_key_with_its_explanation() {
+    let file = text("config/firmware-ctd.toml");
+    let (head, body) = file.split_at(file.find("\n\n").unwrap() + 1);
+    assert!(head.lines().all(|line| line.starts_with('#')), "the file begins with a comment");
+    assert_eq!(body, expected_default_file(), "config/firmware-ctd.toml is not the schema's");
+}
+
+#[test]
+fn the_default_file_reads_as_the_defaults() {
+    let read = config::load(&[top("config/firmware-ctd.toml")]);
+    assert_eq!(read.unwrap(), Config::default());
+}
+
+#[test]
+fn every_shipped_file_is_valid_alone_and_over_the_default_one() {
+    let mut shipped = vec![top("config/firmware-ctd.toml")];
+    for entry in std::fs::read_dir(top("config/boards")).unwrap() {
+        shipped.push(entry.unwrap().path());
+    }
+    assert!(shipped.len() >= 2);
+    for file in &shipped {
+        let alone = config::load(std::slice::from_ref(file)).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!(alone.warnings(), Vec::<&str>::new(), "{}", file.display());
+        let over = config::load(&[shipped[0].clone(), file.clone()]);
+        assert_eq!(over.unwrap(), alone, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_board_of_64_mb_holds_the_flows_that_its_kernel_does() {
+    let config = config::load(&[top("config/boards/small-64mb.toml")]).unwrap();
+    // RAM / 2048 / sizeof(pointer), as OpenWrt's kernel sizes nf_conntrack_max; 32-bit.
+    let kernel_max = (64 << 20) / 2048 / 4;
+    assert!(config.table.capacity >= kernel_max, "the table is smaller than the kernel's");
+    assert!(config.table.capacity <= Config::default().table.capacity);
+    assert!(config.events.receive_buffer_bytes >= 64 << 10);
+}
+
+#[test]
+fn the_readme_has_the_reference_of_the_schema() {
+    let mut expected = String::new();
+    schema::reference(&mut expected).unwrap();
+    let readme = text("README.md");
+    let mark = "<!-- config reference -->\n";
+    let parts: Vec<_> = readme.split(mark).collect();
+    assert_eq!(parts.len(), 3, "README.md has the mark {mark:?} before and after the reference");
+    assert_eq!(
+        parts[1].trim(),
+        expected.trim(),
+        "README.md's reference is not the schema's; put the right-hand side there"
+    );
+}

@@ -147,7 +147,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
 }
 
 fn parse_words(mut parser: Parser) -> Result<Action, UsageError> {
-    let command = match next(&mut parser)? {
+    let command = match next(&mut parser, Topic::Program)? {
         None => return Err(wrong("no command", Topic::Program)),
         Some(Word::Help) => return Ok(Action::Help(Topic::Program)),
         Some(Word::Version) => return Ok(Action::Version),
@@ -168,7 +168,7 @@ fn help_command(parser: &mut Parser, command: &OsStr) -> Result<Action, UsageErr
     if command != "help" {
         return Err(unknown_command(command));
     }
-    match next(parser)? {
+    match next(parser, Topic::Program)? {
         Some(Word::Plain(word)) => COMMANDS
             .iter()
             .find(|(name, _)| OsStr::new(name) == word)
@@ -187,8 +187,13 @@ enum Word {
     Plain(OsString),
 }
 
-fn next(parser: &mut Parser) -> Result<Option<Word>, UsageError> {
-    let arg = parser.next().map_err(|error| wrong(&error.to_string(), Topic::Program))?;
+fn next(parser: &mut Parser, topic: Topic) -> Result<Option<Word>, UsageError> {
+    let arg = parser.next().map_err(|error| match error {
+        lexopt::Error::UnexpectedValue { option, .. } => {
+            wrong(&format!("{option} takes no value"), topic)
+        }
+        other => wrong(&shown(&other.to_string()), topic),
+    })?;
     Ok(arg.map(|arg| match arg {
         Arg::Short('h') | Arg::Long("help") => Word::Help,
         Arg::Short('V') | Arg::Long("version") => Word::Version,
@@ -200,7 +205,7 @@ fn next(parser: &mut Parser) -> Result<Option<Word>, UsageError> {
 
 fn rest(parser: &mut Parser, topic: Topic) -> Result<Action, UsageError> {
     let mut words = Words::default();
-    while let Some(word) = next(parser)? {
+    while let Some(word) = next(parser, topic)? {
         match word {
             Word::Help => return Ok(Action::Help(topic)),
             Word::Version => return Ok(Action::Version),

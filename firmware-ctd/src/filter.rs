@@ -329,3 +329,6 @@ impl Condition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The known name that a mistyped one was perhaps meant to be.
 //!
-//! Edit distance with one fixed row: no allocation. Names longer than [`LONGEST`] have no
+//! Edit distance in fixed rows: no allocation. Names longer than [`LONGEST`] have no
 //! neighbour. At most a third of the letters may
 //! differ, rounded up.
 
@@ -23,29 +23,40 @@ pub fn nearest<'a>(word: &str, names: &mut dyn Iterator<Item = &'a str>) -> Opti
     best.map(|(_, name)| name)
 }
 
-/// Insertions, deletions and replacements that turn `a` into `b`; `usize::MAX` if one is too long.
+/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b` (optimal
+/// string alignment); `usize::MAX` if one is too long.
 fn distance(a: &[u8], b: &[u8]) -> usize {
     if a.len() > LONGEST || b.len() > LONGEST {
         return usize::MAX;
     }
-    let mut row = [0usize; LONGEST + 1];
-    for (i, cell) in row.iter_mut().enumerate() {
-        *cell = i;
-    }
+    let mut before: Row = [0; LONGEST + 1];
+    let mut above: Row = core::array::from_fn(|j| j);
     for (i, &x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, &y) in row.iter_mut().skip(1).zip(b) {
-            let replaced = diagonal + usize::from(fold(x) != fold(y));
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(*cell + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        let swapped_x = i.checked_sub(1).and_then(|i| a.get(i).copied());
+        let row = next_row(x, swapped_x, b, (&before, &above));
+        before = above;
+        above = row;
     }
-    row.get(b.len()).copied().unwrap_or(usize::MAX)
+    above.get(b.len()).copied().unwrap_or(usize::MAX)
+}
+
+/// The distances of a beginning of one name to every beginning of the other.
+type Row = [usize; LONGEST + 1];
+
+/// The row of letter `x`, which `x_before` precedes, under the rows `(two above, above)`.
+#[expect(clippy::indexing_slicing, reason = "j + 1 <= b.len() <= LONGEST, checked by the caller")]
+fn next_row(x: u8, x_before: Option<u8>, b: &[u8], (before, above): (&Row, &Row)) -> Row {
+    let mut row = [above[0] + 1; LONGEST + 1];
+    let mut y_before = None;
+    for (j, &y) in b.iter().enumerate() {
+        let replaced = above[j] + usize::from(fold(x) != fold(y));
+        row[j + 1] = replaced.min(row[j] + 1).min(above[j + 1] + 1);
+        if j > 0 && x_before == Some(y) && y_before == Some(x) {
+            row[j + 1] = row[j + 1].min(before[j - 1] + 1);
+        }
+        y_before = Some(y);
+    }
+    row
 }
 
 fn fold(letter: u8) -> u8 {
@@ -87,5 +98,7 @@ mod tests {
         assert_eq!(distance(b"", b"abc"), 3);
         assert_eq!(distance(b"abc", b""), 3);
         assert_eq!(distance(b"same", b"same"), 0);
+        assert_eq!(distance(b"sprot", b"sport"), 1);
+        assert_eq!(distance(b"ca", b"abc"), 3, "no edits between swapped letters");
     }
 }

@@ -132,7 +132,9 @@ impl<'r> Reader<'r> {
         match value {
             DeValue::Table(table) => self.section(name, None, table, place),
             DeValue::Array(_) => {
-                self.faults.push(place.fault(format!("[{name}] stands once; write [{name}]")));
+                self.faults.push(
+                    place.fault(format!("[{name}] stands once; write it with single brackets")),
+                );
             }
             _ => self.faults.push(place.fault(format!("{name} is a section; write [{name}]"))),
         }
@@ -174,8 +176,7 @@ impl<'r> Reader<'r> {
         let opened = self.draft.open(name, variant, place);
         let Some(at) = self.keep(opened) else { return };
         for (key, value) in table.iter() {
-            // An unknown key is a fault of the key's line, a wrong value of the value's.
-            let place = self.place(value.span().start.min(key.span().start)..0);
+            let place = self.place(key.span());
             let items = items_of(value.get_ref());
             let result =
                 self.draft.set(at, key.get_ref(), value_of(value.get_ref(), &items), place);
@@ -209,10 +210,10 @@ fn value_of<'v>(value: &'v DeValue<'_>, items: &'v [Value<'v>]) -> Value<'v> {
         DeValue::String(text) => Value::Text(text),
         DeValue::Boolean(flag) => Value::Bool(*flag),
         DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-            .map_or(Value::Other("an integer beyond 64 bits"), Value::Integer),
+            .map_or(Value::Other(integer.as_str(), "is out of range"), Value::Integer),
         DeValue::Array(_) => Value::List(items),
-        DeValue::Float(_) => Value::Other("a number with a fraction"),
-        DeValue::Datetime(_) => Value::Other("a date"),
-        DeValue::Table(_) => Value::Other("a section"),
+        DeValue::Float(float) => Value::Other(float.as_str(), "is a floating-point number"),
+        DeValue::Datetime(_) => Value::Other("...", "is a date"),
+        DeValue::Table(_) => Value::Other("{...}", "is a section"),
     }
 }

@@ -19,12 +19,14 @@ pub enum Value<'a> {
     List(&'a [Self]),
     /// Text of a format without types; a list is separated by white space.
     Untyped(&'a str),
-    /// Something that no key takes; the text names it, with its article.
-    Other(&'static str),
+    /// Something that no key takes: its text, and what is wrong with it ("has a fraction").
+    Other(&'a str, &'static str),
 }
 
 /// Longest part of a string that a fault shows, in characters.
 const SHOWN: usize = 40;
+/// Most items of a list that a fault shows.
+const SHOWN_ITEMS: usize = 4;
 
 /// As a fault shows it: on one line, cut, without control characters.
 impl fmt::Display for Value<'_> {
@@ -33,10 +35,24 @@ impl fmt::Display for Value<'_> {
             Self::Bool(flag) => f.write_str(if *flag { "true" } else { "false" }),
             Self::Integer(number) => number.fmt(f),
             Self::Text(text) | Self::Untyped(text) => Quoted(text).fmt(f),
-            Self::List(items) => write!(f, "[{} items]", items.len()),
-            Self::Other(what) => f.write_str(what),
+            Self::List(items) => list(f, items),
+            Self::Other(text, _) => cut(f, text),
         }
     }
+}
+
+/// The first items of a list.
+fn list(f: &mut fmt::Formatter<'_>, items: &[Value<'_>]) -> fmt::Result {
+    f.write_str("[")?;
+    for (i, item) in items.iter().enumerate() {
+        f.write_str(if i == 0 { "" } else { ", " })?;
+        if i == SHOWN_ITEMS {
+            f.write_str("...")?;
+            break;
+        }
+        fmt::Display::fmt(item, f)?;
+    }
+    f.write_str("]")
 }
 
 /// A foreign string in quotes: cut after 40 characters, control characters escaped.
@@ -46,18 +62,23 @@ pub struct Quoted<'a>(pub &'a str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
-        for (i, letter) in self.0.chars().enumerate() {
-            if i == SHOWN {
-                return f.write_str("...\"");
-            }
-            if letter.is_control() || letter == '"' || letter == '\\' {
-                write!(f, "{}", letter.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, letter)?;
-            }
-        }
+        cut(f, self.0)?;
         f.write_str("\"")
     }
+}
+
+fn cut(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for (i, letter) in text.chars().enumerate() {
+        if i == SHOWN {
+            return f.write_str("...");
+        }
+        if letter.is_control() || letter == '"' || letter == '\\' {
+            write!(f, "{}", letter.escape_default())?;
+        } else {
+            fmt::Write::write_char(f, letter)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a key may hold.
@@ -194,7 +215,8 @@ fn wrong_type<T>(value: Value<'_>) -> Result<T, &'static str> {
         Value::Integer(_) => "is an integer",
         Value::Text(_) => "is a string",
         Value::List(_) => "is a list",
-        Value::Untyped(_) | Value::Other(_) => "is of the wrong type",
+        Value::Untyped(_) => "is of the wrong type",
+        Value::Other(_, wrong) => wrong,
     })
 }
 
@@ -211,12 +233,17 @@ fn flag(value: Value<'_>) -> Result<bool, &'static str> {
 fn number(value: Value<'_>) -> Result<u64, &'static str> {
     match value {
         Value::Integer(number) => u64::try_from(number).map_err(|_| OUT_OF_RANGE),
-        Value::Untyped(text) => match text.parse() {
-            Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
-            _ => Err("is not a whole number"),
-        },
+        Value::Untyped(text) => whole_number(text),
         other => wrong_type(other),
     }
+}
+
+fn whole_number(text: &str) -> Result<u64, &'static str> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("is not a whole number");
+    }
+    text.parse().map_err(|_| OUT_OF_RANGE)
 }
 
 fn size(value: Value<'_>) -> Result<u64, &'static str> {

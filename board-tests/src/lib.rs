@@ -2,3 +2,5 @@
 
 pub mod lab;
 pub mod load;
+pub mod measure;
+pub mod peers;

@@ -136,6 +136,7 @@ fn ipv4_pair(host: u32) -> (IpAddr, IpAddr) {
 }
 
 fn ipv6_pair(host: u32) -> (IpAddr, IpAddr) {
+    let host = host + 2;
     let (high, low) = (low16(host >> 16), low16(host));
     (
         Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, high, low).into(),

@@ -193,21 +193,25 @@ pub struct Usage {
     pub code: Option<i32>,
 }
 
-/// Waits for a child and takes its resource usage.
+/// Looks whether a child has ended and takes its resource usage; `None` while it runs.
 ///
 /// # Errors
 /// What `wait4` gives: `ECHILD` when it is not a child or was waited for already.
-pub fn wait4(pid: i32) -> io::Result<Usage> {
+pub fn reap(pid: i32) -> io::Result<Option<Usage>> {
     let mut status = 0;
     // SAFETY: a rusage of zeros is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to locals that live through the call.
-    let got = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    let got = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
     if got < 0 {
         return Err(io::Error::last_os_error());
     }
+    if got == 0 {
+        return Ok(None);
+    }
     let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-    Ok(Usage { cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime), code })
+    let cpu_ns = nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
+    Ok(Some(Usage { cpu_ns, code }))
 }
 
 fn nanoseconds(time: libc::timeval) -> u64 {

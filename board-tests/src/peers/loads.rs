@@ -1,0 +1,297 @@
+//! The loads, a function each. A new row of the benchmark is one more function and one more entry
+//! in [`ALL`]; what it returns is printed by the columns that it names.
+
+use super::bench::{Bench, Round, Sample, at_rest, measured, place};
+use super::{Account, Peer, RaisedMaximum, Running};
+use crate::load::{Families, Flows, Loader, Tally};
+use crate::measure;
+use std::io;
+use std::ops::Range;
+
+/// Figure: destroys made.
+pub const MADE: &str = "made";
+/// Figure: flows accounted of those made.
+pub const ACCOUNTED: &str = "accounted";
+/// Figure: records beyond one for each flow.
+const REPEATS: &str = "repeats";
+const CPU_EVENT: &str = "cpu_us_per_event";
+const CPU_FLOW: &str = "cpu_us_per_flow";
+const PEAK: &str = "peak_bytes";
+const OWN: &str = "own_bytes";
+
+/// How a figure is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Name of the figure in a [`Sample`].
+    pub figure: &'static str,
+    /// What stands above it.
+    pub title: &'static str,
+    /// What it is divided by before it is shown.
+    pub unit: f64,
+    /// Digits after the point.
+    pub decimals: usize,
+    /// Whether the listeners are compared by it, by pairs.
+    pub compared: bool,
+}
+
+/// A load.
+#[derive(Debug)]
+pub struct Load {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub title: &'static str,
+    /// Who is put under it.
+    pub peers: &'static [Peer],
+    /// What is shown.
+    pub columns: &'static [Column],
+    /// Puts one listener under it, once.
+    pub run: fn(&Bench, Peer, &mut Round) -> io::Result<Sample>,
+    /// Whether it runs when nothing is said.
+    pub by_default: bool,
+}
+
+impl Load {
+    /// The listeners that are put under it, of those wanted.
+    pub fn of(&self, wanted: &[Peer]) -> impl Iterator<Item = Peer> {
+        self.peers.iter().copied().filter(|peer| wanted.contains(peer))
+    }
+}
+
+const fn column(figure: &'static str, title: &'static str, unit: f64, decimals: usize) -> Column {
+    Column { figure, title, unit, decimals, compared: false }
+}
+
+const fn compared(figure: &'static str, title: &'static str, unit: f64, decimals: usize) -> Column {
+    Column { figure, title, unit, decimals, compared: true }
+}
+
+const MIB: f64 = 1_048_576.0;
+
+/// Every load.
+pub static ALL: &[Load] = &[
+    Load {
+        name: "churn",
+        title: "200,000 flows created and destroyed through ctnetlink, 1,000 at a time",
+        peers: &Peer::ALL,
+        columns: &[
+            compared(CPU_EVENT, "CPU us/event", 1.0, 2),
+            compared(CPU_FLOW, "CPU us/flow", 1.0, 2),
+            column(PEAK, "peak MiB", MIB, 1),
+            column(ACCOUNTED, "accounted", 1.0, 0),
+        ],
+        run: churn,
+        by_default: true,
+    },
+    Load {
+        name: "live",
+        title: "65,536 live flows: growth of own memory (RssAnon + RssShmem) and all of it",
+        peers: &Peer::ALL,
+        columns: &[
+            compared("growth_per_flow", "growth B/flow", 1.0, 1),
+            column("own_per_flow", "all B/flow", 1.0, 1),
+            column(OWN, "own MiB", MIB, 2),
+        ],
+        run: live,
+        by_default: true,
+    },
+    Load {
+        name: "full",
+        title: "firmware-ctd's default capacity full (20,000 flows, half IPv6): all own memory",
+        peers: &[Peer::Ctd, Peer::Conntrackd, Peer::Ulogd],
+        columns: &[
+            column("total_bytes", "own + files MiB", MIB, 2),
+            column("shared_once_bytes", "pages once MiB", MIB, 2),
+            column("files_bytes", "files KiB", 1024.0, 0),
+            column("processes", "processes", 1.0, 0),
+        ],
+        run: full,
+        by_default: true,
+    },
+    Load {
+        name: "scale",
+        title: "100,000 created and destroyed beside 1,000 and beside 1,000,000 live flows",
+        peers: &[Peer::Floor, Peer::Ctd],
+        columns: &[
+            column("few", "us/event at 1,000", 1.0, 2),
+            column("many", "us/event at 1M", 1.0, 2),
+            column("ratio", "ratio", 1.0, 2),
+        ],
+        run: scale,
+        by_default: false,
+    },
+];
+
+/// The names of the loads that run when nothing is said.
+#[must_use]
+pub fn default_names() -> Vec<String> {
+    ALL.iter().filter(|load| load.by_default).map(|load| load.name.to_owned()).collect()
+}
+
+/// The names of all loads.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|load| load.name).collect()
+}
+
+/// Flows that stay while others come and go: other addresses than theirs.
+const FIRST_LIVE: u32 = 100_000_000;
+
+fn churn(bench: &Bench, peer: Peer, round: &mut Round) -> io::Result<Sample> {
+    let count = bench.size(200_000, 5_000);
+    let flows = Flows::default();
+    let (netns, mut loader) = place()?;
+    let running = bench.start(peer, &netns, None)?;
+    let (tally, cost) =
+        measured(&running, &mut loader, 0, |loader| paced(bench, &running, loader, 0..count))?;
+    complete(&tally)?;
+    let memory = measure::memory(&running.processes())?;
+    let account = running.stop()?.account;
+    if peer == Peer::Floor {
+        round.floor_events = account.events;
+    }
+    let mut sample = accounted(&account, &flows, 0..count);
+    let events = if peer.sees_all_events() { 2 * count } else { count };
+    sample.insert(CPU_EVENT, us(cost.cpu_ns) / f64::from(events));
+    sample.insert(CPU_FLOW, us(cost.cpu_ns) / f64::from(count));
+    sample.insert(PEAK, real(memory.peak));
+    sample.insert(OWN, real(memory.own));
+    sample.insert("wall_s", cost.wall_s);
+    if let Some(events) = account.events {
+        sample.insert("events_received", real(events));
+    }
+    Ok(sample)
+}
+
+fn live(bench: &Bench, peer: Peer, _: &mut Round) -> io::Result<Sample> {
+    let count = bench.size(65_536, 4_096);
+    let (netns, mut loader) = place()?;
+    let running = bench.start(peer, &netns, Some(count))?;
+    at_rest(&running, &mut loader, 0)?;
+    let before = measure::memory(&running.processes())?;
+    gently(&running, &mut loader, &Flows::default(), 0..count)?;
+    at_rest(&running, &mut loader, count)?;
+    let after = measure::memory(&running.processes())?;
+    let growth = after.own.saturating_sub(before.own);
+    Ok(Sample::from([
+        ("growth_per_flow", real(growth) / f64::from(count)),
+        ("own_per_flow", real(after.own) / f64::from(count)),
+        (OWN, real(after.own)),
+    ]))
+}
+
+fn full(bench: &Bench, peer: Peer, _: &mut Round) -> io::Result<Sample> {
+    let count = 20_000;
+    let flows = Flows { families: Families::Half, ..Flows::default() };
+    let (netns, mut loader) = place()?;
+    let running = bench.start_with(peer, &netns, None, None)?;
+    gently(&running, &mut loader, &flows, 0..count)?;
+    at_rest(&running, &mut loader, count)?;
+    let processes = running.processes();
+    let memory = measure::memory(&processes)?;
+    let files = measure::files(running.directory(), &processes)?;
+    Ok(Sample::from([
+        ("total_bytes", real(memory.own + files)),
+        ("shared_once_bytes", real(memory.own_shared_once)),
+        ("files_bytes", real(files)),
+        ("processes", real(processes.len() as u64)),
+    ]))
+}
+
+fn scale(bench: &Bench, peer: Peer, _: &mut Round) -> io::Result<Sample> {
+    let (few, many) = (1_000, bench.size(1_000_000, 10_000));
+    let count = bench.size(100_000, 5_000);
+    let _raised = RaisedMaximum::to(many + count + 50_000)?;
+    let beside_few = beside(bench, peer, few, count)?;
+    let beside_many = beside(bench, peer, many, count)?;
+    Ok(Sample::from([
+        ("few", beside_few),
+        ("many", beside_many),
+        ("ratio", beside_many / beside_few),
+    ]))
+}
+
+/// CPU microseconds an event of `count` flows that come and go beside `live` ones.
+fn beside(bench: &Bench, peer: Peer, live: u32, count: u32) -> io::Result<f64> {
+    let flows = Flows::default();
+    let (netns, mut loader) = place()?;
+    complete(&loader.create(&flows, FIRST_LIVE..FIRST_LIVE + live, 1000)?)?;
+    let running = bench.start(peer, &netns, Some(live + 16_384))?;
+    let (tally, cost) =
+        measured(&running, &mut loader, live, |loader| paced(bench, &running, loader, 0..count))?;
+    complete(&tally)?;
+    let account = running.stop()?.account;
+    let missing = u64::from(count) - account.of_made(&flows, 0..count);
+    if missing > 0 {
+        let text = format!("{} did not account {missing} flows of {count}", peer.name());
+        return Err(io::Error::other(text));
+    }
+    Ok(us(cost.cpu_ns) / f64::from(2 * count))
+}
+
+/// Creates and deletes flows, 1,000 at a time, and waits while a quarter of the listener's receive
+/// buffer is full: what a slow listener misses would make it cheaper.
+fn paced(
+    bench: &Bench,
+    running: &Running,
+    loader: &mut Loader,
+    range: Range<u32>,
+) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    let most = u64::from(bench.options.buffer) / 2;
+    for first in range.clone().step_by(1000) {
+        let part = first..range.end.min(first + 1000);
+        tally.add(loader.churn(&Flows::default(), part, 1000)?);
+        measure::wait_for("a listener to read its events", 60, || {
+            let sockets = measure::netlink_sockets(&running.processes());
+            Ok(sockets.iter().all(|socket| socket.waiting <= most).then_some(()))
+        })?;
+    }
+    Ok(tally)
+}
+
+/// Creates flows no faster than the listener takes their events, so that it has seen them all.
+fn gently(
+    running: &Running,
+    loader: &mut Loader,
+    flows: &Flows,
+    range: Range<u32>,
+) -> io::Result<()> {
+    for first in range.clone().step_by(256) {
+        complete(&loader.create(flows, first..range.end.min(first + 256), 256)?)?;
+        measure::wait_for("a listener to read its events", 60, || {
+            let sockets = measure::netlink_sockets(&running.processes());
+            Ok(sockets.iter().all(|socket| socket.waiting == 0).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// The kernel did all that was asked.
+fn complete(tally: &Tally) -> io::Result<()> {
+    match tally.errors().into_iter().next() {
+        None => Ok(()),
+        Some((errno, times)) => {
+            let error = io::Error::from_raw_os_error(errno);
+            Err(io::Error::new(error.kind(), format!("the kernel refused {times} flows: {error}")))
+        }
+    }
+}
+
+fn accounted(account: &Account, flows: &Flows, range: Range<u32>) -> Sample {
+    let made = u64::from(range.end - range.start);
+    Sample::from([
+        (MADE, real(made)),
+        (ACCOUNTED, real(account.of_made(flows, range))),
+        (REPEATS, real(account.destroys.saturating_sub(account.distinct()))),
+    ])
+}
+
+fn us(ns: u64) -> f64 {
+    real(ns) / 1000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^52")]
+fn real(value: u64) -> f64 {
+    value as f64
+}

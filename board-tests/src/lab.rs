@@ -34,15 +34,19 @@ pub mod account;
 pub mod clock;
 pub mod ctnetlink;
 mod error;
+mod exchange;
 pub mod host;
 mod hosts;
+pub mod ledger;
 mod link;
 mod netlink;
 mod netns;
 mod nft;
+pub mod plan;
 mod port;
 mod process;
 mod router;
+mod run;
 mod steps;
 mod sys;
 pub mod topology;
@@ -52,10 +56,13 @@ use nix::net::if_::if_nametoindex;
 
 pub use error::{Context, LabError};
 pub use hosts::{Hosts, Lost};
+pub use ledger::{Difference, Ledger, Told};
 pub use link::{LinkStats, Mac};
 pub use netns::{Netns, enter};
+pub use plan::{Plan, Random};
 pub use process::Guarded;
 pub use router::Router;
+pub use run::{Progress, RunError};
 pub use steps::{Path, TcpFlow, UdpFlow};
 pub use topology::Side;
 pub use tuple::{Count, Proto, Tuple};
@@ -178,6 +185,7 @@ fn veth(router: &mut Links, name: &str) -> Result<Port, LabError> {
         netns.set_sysctl(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "1")?;
     }
     router.veth(name, FAR, &netns)?;
+    // This end first: the router's end then comes up with a carrier, and with its queue on.
     Links::open(&netns)?.up(FAR, None)?;
     let socket = netns.run(|| {
         let index = if_nametoindex(FAR).context("looking for the host's interface")?;

@@ -3,8 +3,8 @@
 //! The account looks at every frame that passes between the host's stack and the wire. It keeps
 //! packets and IP bytes per flow, with the host's own address as the source, and learns from the
 //! [`Stamp`] at the head of a payload which flow of a plan a packet belongs to, so that the far
-//! side can name a flow in spite of address translation. Not counted: ARP, neighbour discovery,
-//! ICMP errors (conntrack does not count those for a flow either; [`Account::other`] does).
+//! side can name a flow in spite of address translation. Not counted: ICMP
+//! errors (conntrack does not count those for a flow either; [`Account::other`] does).
 //! Limits: no IP options or extension headers, no fragments; the hosts make none.
 
 use std::collections::HashMap;
@@ -69,7 +69,7 @@ impl Account {
         self.flows.iter()
     }
 
-    /// IP packets that are no part of any flow (neighbour discovery, ICMP errors).
+    /// IP packets that are no part of any flow (ICMP errors).
     #[must_use]
     pub const fn other(&self) -> u64 {
         self.other
@@ -97,20 +97,19 @@ impl Account {
         self.stamps.remove(&id);
     }
 
-    pub(super) fn sent(&mut self, frame: &[u8]) {
-        match look(frame) {
+    pub(super) fn sent(&mut self, packet: &[u8]) {
+        match look(packet) {
             Seen::Packet { tuple, bytes, .. } => {
                 let one = Count { packets: 1, bytes };
                 self.flows.entry(tuple).or_default().sent += one;
                 self.total.sent += one;
             }
-            Seen::OtherIp => self.other += 1,
-            Seen::NotIp => {}
+            Seen::Other => self.other += 1,
         }
     }
 
-    pub(super) fn received(&mut self, frame: &[u8]) {
-        match look(frame) {
+    pub(super) fn received(&mut self, packet: &[u8]) {
+        match look(packet) {
             Seen::Packet { tuple, bytes, payload } => {
                 let (tuple, one) = (tuple.inverse(), Count { packets: 1, bytes });
                 self.flows.entry(tuple).or_default().received += one;
@@ -119,26 +118,23 @@ impl Account {
                     self.stamps.entry(id).or_insert(tuple);
                 }
             }
-            Seen::OtherIp => self.other += 1,
-            Seen::NotIp => {}
+            Seen::Other => self.other += 1,
         }
     }
 }
 
 enum Seen<'a> {
     Packet { tuple: Tuple, bytes: u64, payload: &'a [u8] },
-    OtherIp,
-    NotIp,
+    Other,
 }
 
-fn look(frame: &[u8]) -> Seen<'_> {
-    let ip = frame.get(14..).unwrap_or_default();
-    let parsed = match frame.get(12..14) {
-        Some([0x08, 0x00]) => ipv4(ip),
-        Some([0x86, 0xdd]) => ipv6(ip),
-        _ => return Seen::NotIp,
+fn look(ip: &[u8]) -> Seen<'_> {
+    let parsed = match ip.first().map(|byte| byte >> 4) {
+        Some(4) => ipv4(ip),
+        Some(6) => ipv6(ip),
+        _ => None,
     };
-    parsed.and_then(|packet| packet.seen()).unwrap_or(Seen::OtherIp)
+    parsed.and_then(|packet| packet.seen()).unwrap_or(Seen::Other)
 }
 
 struct Packet<'a> {

@@ -1,7 +1,9 @@
-//! One host: a whole smoltcp stack (Ethernet, ARP, IPv4, IPv6, ICMP, UDP, TCP) and its account.
+//! One host: a whole smoltcp stack (IPv4, IPv6, ICMP, UDP, TCP) and its account.
 //!
 //! The kernel has no address on the host's side and takes no part. The host's [`Account`] sits
-//! between the stack and the wire. Limits: what smoltcp limits; no congestion control, no delayed
+//! between the stack and the wire. The Ethernet header is put on here and always addresses the
+//! router, as the router's neighbour table is fixed the other way round: no ARP and no neighbour
+//! discovery, so that no packet waits or is lost for want of an answer. Limits: what smoltcp limits; no congestion control, no delayed
 //! acknowledgements, so that runs of one seed make much the same packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,11 +12,10 @@ use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{AnySocket, icmp, tcp, udp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, IpCidr};
+use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::account::Account;
-use super::link::Mac;
-use super::port::{FRAME_MAX, Port};
+use super::port::{FRAME_MAX, HEADER, Port};
 use super::topology::Place;
 
 /// One host of the lab.
@@ -35,10 +36,10 @@ impl std::fmt::Debug for Host {
 
 impl Host {
     pub(super) fn new(place: Place, port: &mut Port, seed: u64, now: Instant) -> Self {
-        let mut config = Config::new(EthernetAddress(place.mac).into());
+        let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut account = Account::default();
-        let mut wire = Wire::new(port, &mut account, None);
+        let mut wire = Wire::new(&place, port, &mut account, None);
         let mut iface = Interface::new(config, &mut wire, now);
         configure(&mut iface, &place);
         let sockets = SocketSet::new(Vec::new());
@@ -108,10 +109,10 @@ impl Host {
         socket.connect(self.iface.context(), remote, port).is_ok()
     }
 
-    /// Takes a frame that arrived for this host.
-    pub(super) fn ingress(&mut self, port: &mut Port, frame: &[u8], now: Instant) {
-        self.account.received(frame);
-        let mut wire = Wire::new(port, &mut self.account, Some(frame));
+    /// Takes an IP packet that arrived for this host.
+    pub(super) fn ingress(&mut self, port: &mut Port, packet: &[u8], now: Instant) {
+        self.account.received(packet);
+        let mut wire = Wire::new(&self.place, port, &mut self.account, Some(packet));
         self.iface.poll_ingress_single(now, &mut wire, &mut self.sockets);
         self.send_errors += wire.errors;
         self.dirty = true;
@@ -122,7 +123,7 @@ impl Host {
         if !std::mem::take(&mut self.dirty) {
             return false;
         }
-        let mut wire = Wire::new(port, &mut self.account, None);
+        let mut wire = Wire::new(&self.place, port, &mut self.account, None);
         while self.iface.poll_egress(now, &mut wire, &mut self.sockets)
             == PollResult::SocketStateChanged
         {}
@@ -176,23 +177,30 @@ pub(super) fn icmp_socket() -> icmp::Socket<'static> {
     icmp::Socket::new(buffer(), buffer())
 }
 
-/// The device that smoltcp sees for one call: at most one frame in, any number out.
+/// The device that smoltcp sees for one call: at most one packet in, any number out.
 struct Wire<'a> {
+    place: &'a Place,
     port: &'a mut Port,
     account: &'a mut Account,
-    frame: Option<&'a [u8]>,
+    packet: Option<&'a [u8]>,
     errors: u64,
 }
 
 impl<'a> Wire<'a> {
-    const fn new(port: &'a mut Port, account: &'a mut Account, frame: Option<&'a [u8]>) -> Self {
-        Self { port, account, frame, errors: 0 }
+    const fn new(
+        place: &'a Place,
+        port: &'a mut Port,
+        account: &'a mut Account,
+        packet: Option<&'a [u8]>,
+    ) -> Self {
+        Self { place, port, account, packet, errors: 0 }
     }
 }
 
 struct In<'a>(&'a [u8]);
 
 struct Out<'a> {
+    place: &'a Place,
     port: &'a mut Port,
     account: &'a mut Account,
     errors: &'a mut u64,
@@ -207,13 +215,22 @@ impl RxToken for In<'_> {
 impl TxToken for Out<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = [0; FRAME_MAX];
-        let frame = &mut frame[..len];
-        let result = f(frame);
+        let frame = &mut frame[..HEADER + len];
+        let result = f(&mut frame[HEADER..]);
+        let header = self.place.header(frame[HEADER] >> 4 == 6);
+        frame[..HEADER].copy_from_slice(&header);
         match self.port.send(frame) {
-            Ok(()) => self.account.sent(frame),
+            Ok(()) => self.account.sent(&frame[HEADER..]),
             Err(_) => *self.errors += 1,
         }
         result
+    }
+}
+
+impl Wire<'_> {
+    const fn out(&mut self) -> Out<'_> {
+        let Self { place, port, account, errors, .. } = self;
+        Out { place, port, account, errors }
     }
 }
 
@@ -228,23 +245,18 @@ impl Device for Wire<'_> {
         Self: 't;
 
     fn receive(&mut self, _: Instant) -> Option<(In<'_>, Out<'_>)> {
-        let frame = self.frame.take()?;
-        Some((In(frame), Out { port: self.port, account: self.account, errors: &mut self.errors }))
+        let packet = self.packet.take()?;
+        Some((In(packet), self.out()))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Out<'_>> {
-        Some(Out { port: self.port, account: self.account, errors: &mut self.errors })
+        Some(self.out())
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME_MAX;
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = FRAME_MAX - HEADER;
         capabilities
     }
-}
-
-/// Whether a frame is for everybody: broadcast or multicast.
-pub(super) fn is_group(mac: Mac) -> bool {
-    mac[0] & 1 == 1
 }

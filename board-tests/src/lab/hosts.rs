@@ -14,9 +14,8 @@ use smoltcp::time::Instant;
 
 use super::account::Stamp;
 use super::clock;
-use super::host::{Host, is_group};
-use super::netlink::head;
-use super::port::{FRAME_MAX, Port};
+use super::host::Host;
+use super::port::{FRAME_MAX, HEADER, Port};
 use super::topology::Side;
 use super::tuple::Count;
 
@@ -55,14 +54,14 @@ impl Segment {
         busy
     }
 
+    /// Hands an IP packet to the host it is for. The router's own chatter (multicast) is not for
+    /// any: the hosts know all they need.
     fn deliver(&mut self, frame: &[u8], now: Instant) {
-        let to = head(frame);
-        if is_group(to) {
-            for host in &mut self.hosts {
-                host.ingress(&mut self.port, frame, now);
-            }
-        } else if let Some(host) = self.hosts.get_mut(usize::from(to[5])) {
-            host.ingress(&mut self.port, frame, now);
+        let is_ip = matches!(frame.get(12..HEADER), Some([0x08, 0x00] | [0x86, 0xdd]));
+        let number = frame.get(5).map_or(usize::MAX, |n| usize::from(*n));
+        let Some(host) = self.hosts.get_mut(number) else { return };
+        if is_ip && frame.starts_with(&host.place().mac) {
+            host.ingress(&mut self.port, &frame[HEADER..], now);
         }
     }
 

@@ -133,9 +133,9 @@ fn fd_bytes(netns: &Netns) -> [u8; 4] {
     fd.to_ne_bytes()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "2 and 10")]
-fn family(address: IpAddr) -> u8 {
-    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+/// `AF_INET` or `AF_INET6`.
+const fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 2 } else { 10 }
 }
 
 /// The bytes of an address in network order.

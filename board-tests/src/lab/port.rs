@@ -17,6 +17,9 @@ use super::sys::PacketSocket;
 /// The largest frame: 1,500 bytes and the Ethernet header.
 pub(super) const FRAME_MAX: usize = 1514;
 
+/// Bytes of an Ethernet header.
+pub(super) const HEADER: usize = 14;
+
 /// A segment's way in and out.
 #[derive(Debug)]
 pub(super) enum Port {

@@ -38,7 +38,7 @@ impl Guarded {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        Pid::from_raw(i32::from_ne_bytes(self.child.id().to_ne_bytes()))
     }
 
     /// Sends it a signal (`SIGSTOP`, `SIGHUP`, …).

@@ -85,11 +85,11 @@ impl Hosts {
         self.lan.hosts[usize::from(path.lan)].account().get(&path.tuple(proto))
     }
 
-    fn lan_host(&mut self, path: &Path) -> &mut Host {
+    pub(super) fn lan_host(&mut self, path: &Path) -> &mut Host {
         &mut self.lan.hosts[usize::from(path.lan)]
     }
 
-    fn wan_host(&mut self, path: &Path) -> &mut Host {
+    pub(super) fn wan_host(&mut self, path: &Path) -> &mut Host {
         &mut self.wan.hosts[usize::from(path.wan)]
     }
 
@@ -134,9 +134,11 @@ impl Hosts {
     }
 
     /// Closes the sockets of a UDP flow; nothing is sent.
+    #[expect(clippy::needless_pass_by_value, reason = "the flow cannot be used any more")]
     pub fn close_udp(&mut self, flow: UdpFlow) {
-        self.lan_host(&flow.path).remove(flow.client);
-        self.wan_host(&flow.path).remove(flow.server);
+        let UdpFlow { path, client, server, .. } = flow;
+        self.lan_host(&path).remove(client);
+        self.wan_host(&path).remove(server);
     }
 
     /// One echo request with `bytes` of payload and its reply.
@@ -244,9 +246,11 @@ impl Hosts {
     }
 
     /// Forgets a connection at both sides without a packet: the flow stays in the router.
+    #[expect(clippy::needless_pass_by_value, reason = "the flow cannot be used any more")]
     pub fn drop_tcp(&mut self, flow: TcpFlow) {
-        self.lan_host(&flow.path).remove(flow.client);
-        self.wan_host(&flow.path).remove(flow.server);
+        let TcpFlow { path, client, server } = flow;
+        self.lan_host(&path).remove(client);
+        self.wan_host(&path).remove(server);
     }
 
     fn arrive(&mut self, doing: &str) -> Result<(), LabError> {
@@ -260,7 +264,7 @@ fn bad_port(doing: &str) -> LabError {
     LabError::new(doing, io::Error::other("a port is 0 or too many packets wait"))
 }
 
-fn bound(host: &mut Host, port: u16) -> Result<SocketHandle, LabError> {
+pub(super) fn bound(host: &mut Host, port: u16) -> Result<SocketHandle, LabError> {
     let handle = host.add(udp_socket(4));
     let bound = host.socket::<udp::Socket<'_>>(handle).bind(port);
     bound.map(|()| handle).map_err(|_| bad_port("opening a UDP socket"))
@@ -275,7 +279,7 @@ pub(super) fn payload(Stamp(id): Stamp, bytes: usize) -> Vec<u8> {
     payload
 }
 
-fn send_datagram(
+pub(super) fn send_datagram(
     host: &mut Host,
     handle: SocketHandle,
     stamp: Stamp,
@@ -326,7 +330,7 @@ pub(super) fn send_echo(
 }
 
 /// Queues up to `bytes` of filler; how many were taken.
-fn push(host: &mut Host, handle: SocketHandle, bytes: usize) -> usize {
+pub(super) fn push(host: &mut Host, handle: SocketHandle, bytes: usize) -> usize {
     if bytes == 0 {
         return 0;
     }
@@ -336,7 +340,7 @@ fn push(host: &mut Host, handle: SocketHandle, bytes: usize) -> usize {
 }
 
 /// Takes what arrived; how many bytes.
-fn pull(host: &mut Host, handle: SocketHandle) -> usize {
+pub(super) fn pull(host: &mut Host, handle: SocketHandle) -> usize {
     let socket = host.socket::<tcp::Socket<'_>>(handle);
     let mut taken = 0;
     while let Ok(n @ 1..) = socket.recv(|bytes| (bytes.len(), bytes.len())) {

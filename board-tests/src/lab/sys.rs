@@ -106,7 +106,9 @@ impl PacketSocket {
             &(libc::tpacket_versions::TPACKET_V2 as libc::c_int),
         )?;
         set_option(raw, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-        set_option(raw, libc::PACKET_QDISC_BYPASS, &0_i32)?;
+        // The queue of an interface is switched on only some time after its carrier, and until
+        // then drops what is sent without a word: go past it.
+        set_option(raw, libc::PACKET_QDISC_BYPASS, &1_i32)?;
         let ring = map_ring(raw, FRAMES)?;
         let socket = Self { fd, ring, frames: FRAMES, at: 0 };
         bind_packet(raw, index)?;
@@ -224,7 +226,7 @@ fn bind_packet(fd: RawFd, index: u32) -> io::Result<()> {
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
     }
-    address.sll_ifindex = index.cast_signed();
+    address.sll_ifindex = i32::from_ne_bytes(index.to_ne_bytes());
     // SAFETY: the kernel reads one sockaddr_ll, which lives until the call returns.
     check(unsafe { libc::bind(fd, (&raw const address).cast(), len_of::<libc::sockaddr_ll>()) })
         .map(drop)

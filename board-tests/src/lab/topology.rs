@@ -36,6 +36,8 @@ pub struct Place {
     pub ipv6: Ipv6Addr,
     /// The router's addresses on this side.
     pub gateway: (Ipv4Addr, Ipv6Addr),
+    /// The router's hardware address on this side.
+    pub router_mac: Mac,
 }
 
 impl Side {
@@ -68,6 +70,7 @@ impl Side {
             ipv4: self.ipv4(index.saturating_add(2)),
             ipv6: self.ipv6(index.saturating_add(2)),
             gateway: self.gateway(),
+            router_mac: self.router_mac(),
         }
     }
 
@@ -85,13 +88,22 @@ impl Side {
         }
     }
 
-    #[expect(clippy::cast_lossless, reason = "From is not const")]
     const fn ipv6(self, last: u8) -> Ipv6Addr {
         Ipv6Addr::new(0x2001, 0xdb8, self.number() as u16, 0, 0, 0, 0, last as u16)
     }
 }
 
 impl Place {
+    /// The Ethernet header of a packet to the router.
+    #[must_use]
+    pub fn header(&self, ipv6: bool) -> [u8; 14] {
+        let mut header = [0; 14];
+        header[..6].copy_from_slice(&self.router_mac);
+        header[6..12].copy_from_slice(&self.mac);
+        header[12..].copy_from_slice(if ipv6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+        header
+    }
+
     /// Both addresses.
     #[must_use]
     pub const fn addresses(&self) -> [IpAddr; 2] {

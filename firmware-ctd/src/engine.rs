@@ -48,7 +48,7 @@ use recent::{RecentKeys, Tombstones};
 const OUTPUTS: usize = 32;
 
 /// What the kernel's event path can do, as the self-test found it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventPath {
     /// No events come: the table is learnt from dumps alone.
     None,
@@ -248,9 +248,14 @@ impl<'m> Engine<'m> {
         self.cycle.want_resync(now);
     }
 
+    /// The next record that waits: what a message makes is polled before the next message.
+    pub fn poll_record(&mut self) -> Option<Record> {
+        self.outputs.pop_front()
+    }
+
     /// What to do next, until there is nothing more.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if let Some(record) = self.outputs.pop_front() {
+        if let Some(record) = self.poll_record() {
             return Some(Output::Record(record));
         }
         let (seq, purpose) = self.cycle.take_request()?;
@@ -260,6 +265,11 @@ impl<'m> Engine<'m> {
     /// Changes what can be changed.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = settings;
+    }
+
+    /// Whether NEW and UPDATE make records too.
+    pub fn set_observed(&mut self, observed: bool) {
+        self.settings.observed = observed;
     }
 
     /// The settings in force.

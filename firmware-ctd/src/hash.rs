@@ -115,8 +115,13 @@ mod tests {
     #[test]
     fn table_hash_gives_the_kernels_vectors() {
         // lib/tests/siphash_kunit.c, test_vectors_hsiphash for 32-bit, lengths 0, 4, 8, 12, 60.
-        let vectors =
-            [(0, 0x5814_c896), (1, 0x7e05_9ea6), (2, 0x5779_99b1), (3, 0x6b28_096c), (15, 0x88b4_c4cc)];
+        let vectors = [
+            (0, 0x5814_c896),
+            (1, 0x7e05_9ea6),
+            (2, 0x5779_99b1),
+            (3, 0x6b28_096c),
+            (15, 0x88b4_c4cc),
+        ];
         for (words, expected) in vectors {
             let mut hash = TableHash::new32(KEY);
             hash.words(&input(words));

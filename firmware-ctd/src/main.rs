@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use firmware_ctd::cli::{self, Action};
 use firmware_ctd::{config, daemon, exit};
 
+#[global_allocator]
+static ALLOCATOR: daemon::sys::CountingAllocator = daemon::sys::CountingAllocator;
+
 fn main() -> ExitCode {
     ExitCode::from(match cli::parse(std::env::args_os()) {
         Ok(action) => act(&action),

@@ -22,6 +22,8 @@ pub enum Kind {
     Update,
     /// A flow ended: the only kind that reliable sinks are given.
     Destroy,
+    /// Nothing: the flow lives, and somebody asked.
+    Flow,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::New => "new",
             Self::Update => "update",
             Self::Destroy => "destroy",
+            Self::Flow => "flow",
         }
     }
 }
@@ -89,6 +92,8 @@ pub struct Record {
     pub id: u32,
     /// Status bits.
     pub status: Status,
+    /// Seconds until the flow times out, if it lives and that is known.
+    pub timeout_s: Option<u32>,
     /// TCP or SCTP state.
     pub l4_state: Option<L4State>,
     /// The helper that was attached.

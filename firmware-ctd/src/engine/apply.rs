@@ -76,6 +76,12 @@ impl Engine<'_> {
         }
     }
 
+    /// A flow of the table, for whoever asks.
+    #[must_use]
+    pub fn flow_record(&self, now: Now, slot: Slot) -> Record {
+        self.record_of(now, slot, Kind::Flow, Cause::Event)
+    }
+
     /// What the table knows of a flow, as a record.
     pub(super) fn record_of(&self, now: Now, slot: Slot, kind: Kind, cause: Cause) -> Record {
         let flow = self.table.flow(slot);
@@ -101,6 +107,10 @@ impl Engine<'_> {
             mark: flow.mark(),
             id: flow.id(),
             status: flow.status(),
+            timeout_s: (kind == Kind::Flow)
+                .then(|| flow.expires_s())
+                .flatten()
+                .map(|at_s| at_s.saturating_sub(now.boot.as_secs_u32())),
             l4_state: flow.l4_state(),
             helper: extension.helper,
             labels: extension.labels,

@@ -218,6 +218,7 @@ impl Engine<'_> {
             mark: ct.mark.unwrap_or(0),
             id: ct.id.unwrap_or(0),
             status: ct.status.unwrap_or_default(),
+            timeout_s: None,
             l4_state: None,
             helper: None,
             labels: None,

@@ -128,6 +128,9 @@ fn attributes(out: &mut Text<'_>, record: &Record) {
         (",\"id\":", u64::from(record.id)),
     ];
     numbers(out, &fields);
+    if let Some(timeout_s) = record.timeout_s {
+        numbers(out, &[(",\"timeout\":", u64::from(timeout_s))]);
+    }
     out.str(",\"status\":[");
     status(out, record.status);
     out.str("]");
@@ -256,6 +259,7 @@ mod tests {
             mark: 0,
             id: 4_029_139_822,
             status: Status(Status::SRC_NAT | Status::SEEN_REPLY | Status::CONFIRMED),
+            timeout_s: None,
             l4_state: None,
             helper: None,
             labels: None,
@@ -310,6 +314,7 @@ mod tests {
             mark: u32::MAX,
             id: u32::MAX,
             status: Status(u32::MAX),
+            timeout_s: Some(u32::MAX),
             l4_state: Some(L4State { state: 255, ..L4State::default() }),
             helper: Some([0xff; 16]),
             labels: Some(Labels([0xff; 16])),

@@ -205,7 +205,13 @@ impl<'b> Writer<'b> {
 
     /// Any netlink message: `header` (its length is filled in), a `fixed` part whose length is
     /// a multiple of 4, and the attributes that `body` writes.
-    pub(super) fn message<F>(&mut self, header: Header, fixed: &[u8], body: F) -> Result<(), Full>
+    ///
+    /// The functions of [`super::request`] are what a program wants; this is for what they do not
+    /// have.
+    ///
+    /// # Errors
+    /// [`Full`] when it does not fit.
+    pub fn message<F>(&mut self, header: Header, fixed: &[u8], body: F) -> Result<(), Full>
     where
         F: FnOnce(&mut AttributeWriter<'_, 'b>) -> Result<(), Full>,
     {

@@ -1,0 +1,22 @@
+//! The only place where anybody asks for the time.
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::time::{Instant, NANOS_PER_SEC, Now, WallTime};
+
+/// Both clocks, now.
+#[must_use]
+pub fn now() -> Now {
+    Now {
+        boot: Instant::from_micros(nanos(ClockId::CLOCK_BOOTTIME) / 1_000),
+        wall: WallTime::from_nanos(nanos(ClockId::CLOCK_REALTIME)),
+    }
+}
+
+/// A clock in nanoseconds; a time before its zero is zero.
+fn nanos(clock: ClockId) -> u64 {
+    let Ok(time) = clock_gettime(clock) else { return 0 };
+    let whole = |part: i64| u64::try_from(part).unwrap_or(0);
+    let seconds = whole(time.tv_sec().into());
+    seconds.saturating_mul(NANOS_PER_SEC).saturating_add(whole(time.tv_nsec().into()))
+}

@@ -1,0 +1,523 @@
+//! The event loop: one thread around one epoll.
+//!
+//! A turn is: wait, read events, hand them over in order, let the engine do what is due, read a
+//! part of a dump, serve clients, write out. Each step is bounded, so that none starves another.
+//!
+//! # Order
+//!
+//! A batch of destroys is read first, then all that waits on the state socket, and the state
+//! messages are handed over first: what the kernel sent before a DESTROY is then known before it.
+//!
+//! # Naps
+//!
+//! When events come fast, reading each as it comes costs more than twice as much CPU as reading
+//! them in bulk. So after a round that brought many, the loop naps before it looks again; clients
+//! and signals are still served. The nap is as long as the configuration allows, but shorter when
+//! the last one let the receive buffer fill to more than an eighth, and there is none with a small
+//! buffer or while destroys find the buffer full.
+
+use std::io;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signalfd::SignalFd;
+
+use super::control::{Control, FIRST_CLIENT};
+use super::log::RateLimit;
+use super::netlink::{EventSocket, RequestSocket};
+use super::sink::Sinks;
+use super::status::{EdgeFacts, Facts};
+use super::sys::{Batch, SocketMemory};
+use super::sysctl::{self, Setting};
+use super::{clock, log as log_backend};
+use crate::config::Config;
+use crate::engine::{Engine, Output, Purpose, Source};
+use crate::limited;
+use crate::record::Kind;
+use crate::time::{Duration, Instant, Now};
+use crate::wire::nlmsg::Messages;
+use crate::wire::{Family, Writer, request};
+
+/// Datagrams read by one call; a DESTROY is below 700 bytes, a NEW with all that it can have below 1,400.
+const BATCH: usize = 64;
+/// Room for a DESTROY.
+const DESTROY_BYTES: usize = 1024;
+/// Room for a NEW or UPDATE.
+const STATE_BYTES: usize = 2048;
+/// Room for a part of a dump: the kernel makes them at most so large.
+const DUMP_BYTES: usize = 32 << 10;
+/// Batches of destroys read in one turn.
+const ROUNDS: usize = 16;
+/// Batches of states read for one batch of destroys.
+const STATE_ROUNDS: usize = 16;
+/// A round with fewer events is quiet: the next event is waited for.
+const BUSY: usize = 8;
+/// With a smaller receive buffer (as the kernel counts) there are no naps.
+const NAP_BUFFER: u32 = 128 << 10;
+/// How often the kernel's settings are looked at.
+const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
+
+mod token {
+    pub(super) const INNER: u64 = 0;
+    pub(super) const STATE: u64 = 1;
+    pub(super) const DESTROY: u64 = 2;
+    pub(super) const SIGNAL: u64 = 3;
+    pub(super) const LISTENER: u64 = 4;
+}
+
+/// Why the loop ended, or what it must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGHUP.
+    Reload,
+}
+
+/// All descriptors that the loop lives on.
+#[derive(Debug)]
+pub struct Edge {
+    /// NEW and UPDATE.
+    pub state: EventSocket,
+    /// DESTROY.
+    pub destroy: EventSocket,
+    /// Requests and dumps.
+    pub requests: RequestSocket,
+    /// Local clients.
+    pub control: Control,
+    /// Signals.
+    pub signals: SignalFd,
+    /// Sinks.
+    pub sinks: Sinks,
+}
+
+/// The loop. See the module's own documentation.
+#[derive(Debug)]
+pub struct EventLoop<'m> {
+    engine: Engine<'m>,
+    edge: Edge,
+    facts: EdgeFacts,
+    /// Everything but the event sockets.
+    inner: Epoll,
+    /// The inner one and the event sockets.
+    outer: Epoll,
+    batches: Batches,
+    coalesce: Duration,
+    manage_sysctls: bool,
+    nap: Option<Duration>,
+    settings_at: Instant,
+    signal: Option<Signal>,
+}
+
+#[derive(Debug)]
+struct Batches {
+    state: Batch,
+    destroy: Batch,
+    dump: Batch,
+}
+
+impl<'m> EventLoop<'m> {
+    /// A loop over open descriptors.
+    ///
+    /// # Errors
+    ///
+    /// What epoll(7) says.
+    pub fn new(
+        engine: Engine<'m>,
+        edge: Edge,
+        facts: EdgeFacts,
+        config: &Config,
+    ) -> io::Result<Self> {
+        let inner = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let outer = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let input = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
+        inner.add(&edge.signals, input(token::SIGNAL))?;
+        inner.add(edge.control.listener(), input(token::LISTENER))?;
+        outer.add(&inner.0, input(token::INNER))?;
+        outer.add(&edge.state, input(token::STATE))?;
+        outer.add(&edge.destroy, input(token::DESTROY))?;
+        let mut this = Self {
+            engine,
+            edge,
+            facts,
+            inner,
+            outer,
+            batches: Batches {
+                state: Batch::new(BATCH, STATE_BYTES),
+                destroy: Batch::new(BATCH, DESTROY_BYTES),
+                dump: Batch::new(1, DUMP_BYTES),
+            },
+            coalesce: Duration::ZERO,
+            manage_sysctls: false,
+            nap: None,
+            settings_at: facts.started + SETTINGS_PERIOD,
+            signal: None,
+        };
+        this.reconfigure(config);
+        Ok(this)
+    }
+
+    /// Takes over what a changed configuration may change while the daemon runs.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.coalesce = Duration::from_millis(u64::from(config.events.coalesce_ms));
+        self.manage_sysctls = config.kernel.manage_sysctls;
+        let mut settings = self.engine.settings();
+        settings.refresh = Duration::from_secs(u64::from(config.table.refresh_s));
+        self.engine.set_settings(settings);
+        self.edge.sinks.reconfigure(config);
+    }
+
+    /// What the edge tells of itself in a status.
+    pub fn facts_mut(&mut self) -> &mut EdgeFacts {
+        &mut self.facts
+    }
+
+    /// Turns until a signal comes.
+    ///
+    /// # Errors
+    ///
+    /// What epoll(7) or a netlink socket say, if it cannot go on.
+    pub fn run(&mut self) -> io::Result<Signal> {
+        loop {
+            self.turn()?;
+            if let Some(signal) = self.signal.take() {
+                return Ok(signal);
+            }
+        }
+    }
+
+    /// Writes out all that is owed, as far as it goes.
+    pub fn finish(&mut self) {
+        let now = clock::now();
+        // What is waiting already is still accounted for.
+        let _ = self.read_events(now);
+        self.edge.sinks.flush(now.boot);
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        let now = clock::now();
+        log_backend::set_now(now.boot.as_secs_u32());
+        self.engine.set_observed(self.edge.control.is_watched());
+        self.read_events(now)?;
+        self.engine.handle_timeout(now);
+        self.poll_engine(now);
+        self.read_dump_part(now)?;
+        self.edge.sinks.flush(now.boot);
+        self.check_settings(now.boot);
+        self.serve_watchers(now);
+        Ok(())
+    }
+
+    // --- waiting -------------------------------------------------------------------------------
+
+    /// Waits for something to do; during a nap, for anything but events.
+    fn wait(&mut self) -> io::Result<()> {
+        let now = clock::now();
+        let mut wait = self.time_until_due(now.boot);
+        let napping = self.nap.take();
+        if let Some(nap) = napping {
+            wait = Some(wait.map_or(nap, |wait| wait.min(nap)));
+        }
+        let timeout = wait.map_or(EpollTimeout::NONE, |wait| {
+            EpollTimeout::from(u16::try_from(wait.as_millis_ceil()).unwrap_or(u16::MAX))
+        });
+        let epoll = if napping.is_some() { &self.inner } else { &self.outer };
+        let mut events = [EpollEvent::empty(); 8];
+        let count = match epoll.wait(&mut events, timeout) {
+            Err(nix::errno::Errno::EINTR) => 0,
+            other => other?,
+        };
+        for event in &events[..count] {
+            match (napping, event.data()) {
+                (None, token::INNER) => self.serve_inner()?,
+                (Some(_), token) => self.serve(token, event.events()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn time_until_due(&self, now: Instant) -> Option<Duration> {
+        let due =
+            [self.engine.poll_timeout(), self.edge.control.poll_timeout(), Some(self.settings_at)];
+        due.into_iter().flatten().min().map(|at| at.since(now))
+    }
+
+    fn serve_inner(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 8];
+        let count = match self.inner.wait(&mut events, EpollTimeout::ZERO) {
+            Err(nix::errno::Errno::EINTR) => 0,
+            other => other?,
+        };
+        for event in &events[..count] {
+            self.serve(event.data(), event.events());
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, token: u64, events: EpollFlags) {
+        let now = clock::now();
+        match token {
+            token::SIGNAL => self.read_signal(),
+            token::LISTENER => {
+                self.edge.control.accept(&self.inner, now.boot);
+                self.count_clients();
+            }
+            FIRST_CLIENT.. => {
+                self.read_socket_memory();
+                let Edge { control, sinks, .. } = &mut self.edge;
+                let facts = Facts { engine: &self.engine, sinks, edge: &self.facts, now };
+                control.handle(&self.inner, token, events, &facts);
+                self.count_clients();
+            }
+            _ => {}
+        }
+    }
+
+    fn count_clients(&mut self) {
+        self.facts.clients = self.edge.control.clients();
+        self.facts.clients_refused = self.edge.control.refused();
+    }
+
+    fn read_signal(&mut self) {
+        while let Ok(Some(info)) = self.edge.signals.read_signal() {
+            let hangup = nix::sys::signal::Signal::SIGHUP as i32;
+            let reload = i32::try_from(info.ssi_signo) == Ok(hangup);
+            // An end is not forgotten for a reload that comes with it.
+            if self.signal != Some(Signal::End) {
+                self.signal = Some(if reload { Signal::Reload } else { Signal::End });
+            }
+        }
+    }
+
+    fn serve_watchers(&mut self, now: Now) {
+        let Edge { control, sinks, .. } = &mut self.edge;
+        let facts = Facts { engine: &self.engine, sinks, edge: &self.facts, now };
+        control.flush(&self.inner, &facts);
+        self.count_clients();
+    }
+
+    // --- events --------------------------------------------------------------------------------
+
+    /// Reads what waits on the event sockets, and decides whether to nap.
+    fn read_events(&mut self, now: Now) -> io::Result<()> {
+        let [state_before, destroy_before] = self.read_socket_memory();
+        let mut count = 0;
+        let mut rest = true;
+        for _ in 0..ROUNDS {
+            let destroys = self.edge.destroy.receive(&mut self.batches.destroy)?;
+            let more_destroys = self.batches.destroy.is_full();
+            let (states, more_states) = self.read_states(now)?;
+            self.take_destroys(now);
+            count += destroys + states;
+            rest = more_destroys || more_states;
+            if !rest {
+                break;
+            }
+        }
+        if rest {
+            self.engine.destroys_are_waiting(now.boot);
+        }
+        let late = self.tell_drops(now.boot, state_before, destroy_before);
+        self.choose_nap(count, rest, late, state_before, destroy_before);
+        Ok(())
+    }
+
+    /// Reads and hands over what waits on the state socket: how much, and whether more waits.
+    fn read_states(&mut self, now: Now) -> io::Result<(usize, bool)> {
+        let mut count = 0;
+        for _ in 0..STATE_ROUNDS {
+            count += self.edge.state.receive(&mut self.batches.state)?;
+            let more = self.batches.state.is_full();
+            take(&mut self.engine, &mut self.edge, now, Source::State, &self.batches.state);
+            if !more {
+                return Ok((count, false));
+            }
+        }
+        Ok((count, true))
+    }
+
+    fn take_destroys(&mut self, now: Now) {
+        take(&mut self.engine, &mut self.edge, now, Source::Destroy, &self.batches.destroy);
+    }
+
+    fn read_socket_memory(&mut self) -> [SocketMemory; 2] {
+        // A socket that cannot tell has not changed.
+        let [state, destroy] = &mut self.facts.sockets;
+        *state = self.edge.state.memory().unwrap_or(*state);
+        *destroy = self.edge.destroy.memory().unwrap_or(*destroy);
+        self.facts.sockets
+    }
+
+    /// Tells the engine of new drops; whether destroys found the buffer full.
+    fn tell_drops(&mut self, now: Instant, state: SocketMemory, destroy: SocketMemory) -> bool {
+        static LIMIT: RateLimit = RateLimit::new(2, 60);
+        let (states_before, destroys_before) =
+            (self.engine.stats().state_overruns, self.engine.stats().destroy_overruns);
+        self.engine.handle_drops(now, Source::State, state.drops);
+        self.engine.handle_drops(now, Source::Destroy, destroy.drops);
+        let stats = self.engine.stats();
+        if stats.state_overruns != states_before {
+            limited!(
+                LIMIT,
+                log::Level::Warn,
+                "events came faster than they were read; the table is read anew. \
+                 A larger events.receive_buffer helps if this goes on"
+            );
+        }
+        stats.destroy_overruns != destroys_before
+    }
+
+    /// After a busy round, naps: see the module's own documentation.
+    fn choose_nap(
+        &mut self,
+        count: usize,
+        rest: bool,
+        late: bool,
+        state: SocketMemory,
+        destroy: SocketMemory,
+    ) {
+        let smallest = state.receive_buffer.min(destroy.receive_buffer);
+        if rest {
+            self.nap = Some(Duration::ZERO);
+            return;
+        }
+        if count < BUSY || late || smallest < NAP_BUFFER || self.coalesce == Duration::ZERO {
+            return;
+        }
+        let fullest =
+            |m: SocketMemory| u64::from(m.receive_queued) * 8 / u64::from(m.receive_buffer.max(1));
+        let eighths = fullest(state).max(fullest(destroy));
+        let nap = Duration::from_micros(self.coalesce.as_micros() / (eighths + 1));
+        if nap >= Duration::from_millis(1) {
+            self.nap = Some(nap);
+        }
+    }
+
+    // --- the engine ----------------------------------------------------------------------------
+
+    /// Does what the engine wants.
+    fn poll_engine(&mut self, now: Now) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Record(record) => {
+                    give(&mut self.engine, &mut self.edge, &record);
+                }
+                Output::StartDump { seq, purpose } => self.start_dump(now.boot, seq, purpose),
+            }
+        }
+    }
+
+    fn start_dump(&mut self, now: Instant, seq: u32, purpose: Purpose) {
+        static LIMIT: RateLimit = RateLimit::new(2, 60);
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer);
+        let fits = request::dump(&mut writer, seq, Family::Unspec).is_ok();
+        log::debug!("dump {seq}: {purpose:?}");
+        let sent = self.edge.requests.send(&writer);
+        if !fits || sent.is_err() {
+            limited!(LIMIT, log::Level::Warn, "cannot ask for a dump: {sent:?}; trying again");
+            self.dump_failed(now);
+        }
+    }
+
+    /// Reads a part of the dump under way, if it is time.
+    fn read_dump_part(&mut self, now: Now) -> io::Result<()> {
+        if !self.engine.wants_dump_part(now.boot) {
+            return Ok(());
+        }
+        if self.edge.requests.receive(&mut self.batches.dump)? == 0 {
+            self.engine.dump_part_missing(now.boot);
+            return Ok(());
+        }
+        take(&mut self.engine, &mut self.edge, now, Source::Request, &self.batches.dump);
+        self.engine.dump_part_read(now.boot);
+        let failed = self.engine.stats().dumps_failed;
+        self.poll_engine(now);
+        if self.engine.stats().dumps_failed != failed {
+            self.reopen_requests();
+        }
+        Ok(())
+    }
+
+    fn dump_failed(&mut self, now: Instant) {
+        self.engine.dump_failed(now);
+        self.reopen_requests();
+    }
+
+    /// A dump that broke off may still be under way in the kernel, which makes only one for each
+    /// socket.
+    fn reopen_requests(&mut self) {
+        static LIMIT: RateLimit = RateLimit::new(2, 60);
+        match RequestSocket::open() {
+            Ok(socket) => self.edge.requests = socket,
+            Err(error) => {
+                limited!(LIMIT, log::Level::Warn, "cannot open a request socket: {error}");
+            }
+        }
+    }
+
+    // --- the kernel's settings -----------------------------------------------------------------
+
+    fn check_settings(&mut self, now: Instant) {
+        if now < self.settings_at {
+            return;
+        }
+        self.settings_at = now + SETTINGS_PERIOD;
+        let stats = self.engine.stats_mut();
+        sysctl::check(self.manage_sysctls, |setting, value, result| {
+            if let Some(Ok(())) = result {
+                stats.settings_restored += 1;
+            }
+            tell_setting(setting, value, result);
+        });
+    }
+}
+
+/// Logs a kernel setting that is not as wanted.
+pub fn tell_setting(setting: Setting, value: u32, result: Option<io::Result<()>>) {
+    static LIMIT: RateLimit = RateLimit::new(6, 300);
+    let (name, without) = (setting.name(), setting.without());
+    match result {
+        Some(Ok(())) => {
+            limited!(LIMIT, log::Level::Info, "{name} was {value}, set to 1");
+        }
+        Some(Err(error)) => limited!(
+            LIMIT,
+            log::Level::Warn,
+            "{name} is {value} and cannot be set ({error}): {without}; set it to 1 in sysctl.conf"
+        ),
+        None => limited!(
+            LIMIT,
+            log::Level::Warn,
+            "{name} is {value}: {without}; set it to 1, or kernel.manage_sysctls = true"
+        ),
+    }
+}
+
+/// Hands over a batch, and gives out what becomes of it.
+fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batch: &Batch) {
+    for datagram in batch.datagrams() {
+        if datagram.port != 0 {
+            engine.stats_mut().foreign_messages += 1;
+            continue;
+        }
+        if datagram.truncated {
+            engine.handle_truncated(now.boot);
+        }
+        for raw in Messages::new(datagram.bytes) {
+            engine.handle_message(now, source, raw);
+            while let Some(record) = engine.poll_record() {
+                give(engine, edge, &record);
+            }
+        }
+    }
+}
+
+/// Gives a record to the sinks, if it is of a destroyed flow, and to those who watch.
+fn give(engine: &mut Engine<'_>, edge: &mut Edge, record: &crate::record::Record) {
+    if record.kind == Kind::Destroy {
+        engine.ledger_mut().sink_failed += edge.sinks.take(record);
+    }
+    engine.ledger_mut().clients_behind += edge.control.show(record);
+}

@@ -1,0 +1,143 @@
+//! The netlink sockets: two for events, one for requests and dumps.
+//!
+//! DESTROY has a socket of its own, so that destroys that are not taken (the kernel keeps and
+//! repeats them) do not keep NEW and UPDATE from the table. Both event sockets ask for reliable
+//! delivery: `NETLINK_BROADCAST_ERROR` makes the kernel keep what did not fit, and
+//! `NETLINK_NO_ENOBUFS` keeps the socket usable after it ran over and makes the kernel keep a
+//! DESTROY that it had no memory for. With the latter an overrun is never an error on the socket:
+//! it shows in the drops of `SO_MEMINFO`, which count attempts.
+//!
+//! Source: `net/netlink/af_netlink.c`, `net/netfilter/nf_conntrack_netlink.c`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_sys::constants::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::sys::{self, Batch, SocketMemory};
+use crate::wire::Writer;
+
+/// Groups of `enum nfnetlink_groups`.
+pub mod group {
+    /// `NFNLGRP_CONNTRACK_NEW`
+    pub const NEW: u32 = 1;
+    /// `NFNLGRP_CONNTRACK_UPDATE`
+    pub const UPDATE: u32 = 2;
+    /// `NFNLGRP_CONNTRACK_DESTROY`
+    pub const DESTROY: u32 = 3;
+}
+
+/// A socket that hears conntrack events.
+#[derive(Debug)]
+pub struct EventSocket {
+    socket: Socket,
+}
+
+impl EventSocket {
+    /// Opens a socket and joins the groups.
+    ///
+    /// The receive buffer is set beyond `rmem_max` where that is allowed; what was had shows in
+    /// [`Self::memory`].
+    ///
+    /// # Errors
+    ///
+    /// What the system calls say: `EPERM` without `CAP_NET_ADMIN`, `EPROTONOSUPPORT` without
+    /// nfnetlink.
+    pub fn open(groups: &[u32], receive_buffer: u32, reliable: bool) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.set_non_blocking(true)?;
+        set_receive_buffer(&socket, receive_buffer)?;
+        if reliable {
+            socket.set_broadcast_error(true)?;
+        }
+        socket.set_no_enobufs(true)?;
+        socket.bind_auto()?;
+        for &group in groups {
+            socket.add_membership(group)?;
+        }
+        Ok(Self { socket })
+    }
+
+    /// Receives what waits.
+    ///
+    /// # Errors
+    ///
+    /// What recvmmsg(2) says.
+    pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive(self.as_fd())
+    }
+
+    /// How full the receive buffer is, and how often it was too full.
+    ///
+    /// # Errors
+    ///
+    /// What getsockopt(2) says.
+    pub fn memory(&self) -> io::Result<SocketMemory> {
+        sys::socket_memory(self.as_fd())
+    }
+}
+
+impl AsFd for EventSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The socket for requests, and for the answers to them.
+#[derive(Debug)]
+pub struct RequestSocket {
+    socket: Socket,
+}
+
+impl RequestSocket {
+    /// Opens a socket. Answers wait in the kernel until they are read; it never blocks.
+    ///
+    /// # Errors
+    ///
+    /// What the system calls say.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.set_non_blocking(true)?;
+        socket.bind_auto()?;
+        // Refused by kernels before 4.12; errors are then told without words.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
+        Ok(Self { socket })
+    }
+
+    /// Sends requests, all in one message.
+    ///
+    /// # Errors
+    ///
+    /// What send(2) says.
+    pub fn send(&self, requests: &Writer<'_>) -> io::Result<()> {
+        self.socket.send_to(requests.as_bytes(), &SocketAddr::new(0, 0), 0).map(drop)
+    }
+
+    /// Receives answers.
+    ///
+    /// # Errors
+    ///
+    /// What recvmmsg(2) says.
+    pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive(self.as_fd())
+    }
+}
+
+impl AsFd for RequestSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Sets the receive buffer, beyond the system's limit if that is allowed. The kernel doubles the
+/// number to make room for its own bookkeeping.
+fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<()> {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+        setsockopt(socket, sockopt::RcvBuf, &bytes)?;
+    }
+    Ok(())
+}

@@ -185,7 +185,7 @@ impl Running {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+        i32::try_from(self.child.id()).unwrap_or(i32::MAX)
     }
 
     /// Where its files are.

@@ -1,12 +1,10 @@
 //! What a listener accounted, and how it compares with what was made.
 
-use crate::load::Flows;
 use firmware_ctd::wire::{L4, Protocol, Tuple};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
-use std::ops::Range;
 use std::path::Path;
 
 /// What a listener accounted.
@@ -23,14 +21,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// How many of the flows `range` are accounted, told by their tuples; for the floor, which
-    /// writes none, how many destroys it counted, at most as many as were made.
-    #[must_use]
-    pub fn of_made(&self, flows: &Flows, range: Range<u32>) -> u64 {
-        let made = u64::from(range.end - range.start);
+    /// How many of the flows `made` (their original tuples, all distinct) are accounted; for who
+    /// writes no tuples, how many distinct flows it told, at most as many as were made.
+    pub fn of_made(&self, made: impl ExactSizeIterator<Item = Tuple>) -> u64 {
         match &self.tuples {
-            Some(tuples) => range.filter(|n| tuples.contains(&flows.orig(*n))).count() as u64,
-            None => self.destroys.min(made),
+            Some(tuples) => made.filter(|tuple| tuples.contains(tuple)).count() as u64,
+            None => self.distinct().min(made.len() as u64),
         }
     }
 
@@ -75,6 +71,11 @@ pub(super) fn tuple(src: &str, dst: &str, proto: Protocol, ports: (&str, &str)) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Flows;
+
+    fn made(count: u16) -> impl ExactSizeIterator<Item = Tuple> {
+        (0..count).map(|n| Flows::default().orig(n.into()))
+    }
 
     #[test]
     fn repeats_and_strangers_do_not_stand_for_what_is_missing() {
@@ -82,14 +83,14 @@ mod tests {
         let mut tuples: HashSet<Tuple> = (0..9).map(|n| flows.orig(n)).collect();
         tuples.insert(flows.orig(1_000_000));
         let account = Account { destroys: 12, tuples: Some(tuples), ..Account::default() };
-        assert_eq!(account.of_made(&flows, 0..10), 9);
+        assert_eq!(account.of_made(made(10)), 9);
         assert_eq!(account.distinct(), 10);
     }
 
     #[test]
     fn the_floor_is_counted_by_number() {
         let account = Account { destroys: 12, ..Account::default() };
-        assert_eq!(account.of_made(&Flows::default(), 0..10), 10);
-        assert_eq!(account.of_made(&Flows::default(), 0..20), 12);
+        assert_eq!(account.of_made(made(10)), 10);
+        assert_eq!(account.of_made(made(20)), 12);
     }
 }

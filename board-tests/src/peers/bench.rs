@@ -180,8 +180,16 @@ pub fn place() -> io::Result<(Netns, Loader)> {
     for key in ["nf_conntrack_events", "nf_conntrack_acct", "nf_conntrack_timestamp"] {
         netns.set_sysctl(&format!("net.netfilter.{key}"), "1").map_err(io::Error::other)?;
     }
-    let loader = netns.run(|| Loader::open().context("opening a netlink socket"));
-    Ok((netns, loader.map_err(io::Error::other)?))
+    let loader = loader(&netns)?;
+    Ok((netns, loader))
+}
+
+/// A loader in `netns`.
+///
+/// # Errors
+/// When the socket cannot be opened.
+pub fn loader(netns: &Netns) -> io::Result<Loader> {
+    netns.run(|| Loader::open().context("opening a netlink socket")).map_err(io::Error::other)
 }
 
 /// Does `work` and measures what it costs `running` until nothing is left to do.

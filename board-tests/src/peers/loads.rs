@@ -1,10 +1,12 @@
 //! The loads, a function each. A new row of the benchmark is one more function and one more entry
 //! in [`ALL`]; what it returns is printed by the columns that it names.
 
-use super::bench::{Bench, Round, Sample, at_rest, measured, place};
-use super::{Account, Peer, RaisedMaximum, Running};
+use super::bench::{Bench, Cost, Round, Sample, at_rest, loader, measured, place};
+use super::{Peer, RaisedMaximum, Running};
+use crate::lab::{self, Lab, Plan};
 use crate::load::{Families, Flows, Loader, Tally};
 use crate::measure;
+use firmware_ctd::wire::{L4, Protocol, Tuple};
 use std::io;
 use std::ops::Range;
 
@@ -14,6 +16,7 @@ pub const MADE: &str = "made";
 pub const ACCOUNTED: &str = "accounted";
 /// Figure: records beyond one for each flow.
 const REPEATS: &str = "repeats";
+const RECEIVED: &str = "events_received";
 const CPU_EVENT: &str = "cpu_us_per_event";
 const CPU_FLOW: &str = "cpu_us_per_flow";
 const PEAK: &str = "peak_bytes";
@@ -84,6 +87,19 @@ pub static ALL: &[Load] = &[
         by_default: true,
     },
     Load {
+        name: "packets",
+        title: "10,000 TCP and UDP flows of random size through a NAT router, then a flush",
+        peers: &Peer::ALL,
+        columns: &[
+            compared(CPU_EVENT, "CPU us/event", 1.0, 2),
+            compared(CPU_FLOW, "CPU us/flow", 1.0, 2),
+            column(PEAK, "peak MiB", MIB, 1),
+            column(ACCOUNTED, "accounted", 1.0, 0),
+        ],
+        run: packets,
+        by_default: true,
+    },
+    Load {
         name: "live",
         title: "65,536 live flows: growth of own memory (RssAnon + RssShmem) and all of it",
         peers: &Peer::ALL,
@@ -137,30 +153,47 @@ pub fn names() -> Vec<&'static str> {
 /// Flows that stay while others come and go: other addresses than theirs.
 const FIRST_LIVE: u32 = 100_000_000;
 
-fn churn(bench: &Bench, peer: Peer, round: &mut Round) -> io::Result<Sample> {
+fn churn(bench: &Bench, peer: Peer, _: &mut Round) -> io::Result<Sample> {
     let count = bench.size(200_000, 5_000);
-    let flows = Flows::default();
     let (netns, mut loader) = place()?;
     let running = bench.start(peer, &netns, None)?;
     let (tally, cost) =
         measured(&running, &mut loader, 0, |loader| paced(bench, &running, loader, 0..count))?;
     complete(&tally)?;
-    let memory = measure::memory(&running.processes())?;
-    let account = running.stop()?.account;
-    if peer == Peer::Floor {
-        round.floor_events = account.events;
-    }
-    let mut sample = accounted(&account, &flows, 0..count);
     let events = if peer.sees_all_events() { 2 * count } else { count };
-    sample.insert(CPU_EVENT, us(cost.cpu_ns) / f64::from(events));
-    sample.insert(CPU_FLOW, us(cost.cpu_ns) / f64::from(count));
-    sample.insert(PEAK, real(memory.peak));
-    sample.insert(OWN, real(memory.own));
-    sample.insert("wall_s", cost.wall_s);
-    if let Some(events) = account.events {
-        sample.insert("events_received", real(events));
+    finish(running, &cost, Some(events.into()), made(count))
+}
+
+/// Events are counted by the floor of the same round: how many updates packets cause is up to
+/// their order.
+fn packets(bench: &Bench, peer: Peer, round: &mut Round) -> io::Result<Sample> {
+    let count = bench.size(10_000, 300);
+    let mut lab = Lab::new(&lab::Options::default()).map_err(io::Error::other)?;
+    lab.router.account().map_err(io::Error::other)?;
+    let mut loader = loader(lab.router.netns())?;
+    let running = bench.start(peer, lab.router.netns(), None)?;
+    let plan =
+        Plan { udp_flows: count / 2, tcp_flows: count / 2, icmp_flows: 0, ..Plan::seeded(1) };
+    let (ledger, cost) = measured(&running, &mut loader, 0, |loader| {
+        let ledger = lab.hosts.run(&plan, |_| {}).map_err(io::Error::other)?;
+        loader.flush()?;
+        Ok(ledger)
+    })?;
+    let tuples: Vec<Tuple> = ledger.flows.iter().map(|flow| wire_tuple(&flow.orig)).collect();
+    let events = if peer.sees_all_events() { round.floor_events } else { Some(count.into()) };
+    let mut sample = finish(running, &cost, events, tuples.into_iter())?;
+    if peer == Peer::Floor {
+        let events = sample.get(RECEIVED).copied().unwrap_or_default();
+        sample.insert(CPU_EVENT, us(cost.cpu_ns) / events);
+        round.floor_events = Some(whole(events));
     }
     Ok(sample)
+}
+
+fn wire_tuple(tuple: &lab::Tuple) -> Tuple {
+    let number = if tuple.proto == lab::Proto::Tcp { Protocol::TCP } else { Protocol::UDP };
+    let l4 = L4::Ports { src: tuple.src.port(), dst: tuple.dst.port() };
+    Tuple { src: tuple.src.ip(), dst: tuple.dst.ip(), proto: number, l4 }
 }
 
 fn live(bench: &Bench, peer: Peer, _: &mut Round) -> io::Result<Sample> {
@@ -221,7 +254,7 @@ fn beside(bench: &Bench, peer: Peer, live: u32, count: u32) -> io::Result<f64> {
         measured(&running, &mut loader, live, |loader| paced(bench, &running, loader, 0..count))?;
     complete(&tally)?;
     let account = running.stop()?.account;
-    let missing = u64::from(count) - account.of_made(&flows, 0..count);
+    let missing = u64::from(count) - account.of_made(made(count));
     if missing > 0 {
         let text = format!("{} did not account {missing} flows of {count}", peer.name());
         return Err(io::Error::other(text));
@@ -278,13 +311,36 @@ fn complete(tally: &Tally) -> io::Result<()> {
     }
 }
 
-fn accounted(account: &Account, flows: &Flows, range: Range<u32>) -> Sample {
-    let made = u64::from(range.end - range.start);
-    Sample::from([
-        (MADE, real(made)),
-        (ACCOUNTED, real(account.of_made(flows, range))),
+/// The flows of a churn.
+fn made(count: u32) -> impl ExactSizeIterator<Item = Tuple> {
+    let all: Vec<u32> = (0..count).collect();
+    all.into_iter().map(|n| Flows::default().orig(n))
+}
+
+/// Ends the listener and gathers what there is to say: of `events` where their number is known.
+fn finish(
+    running: Running,
+    cost: &Cost,
+    events: Option<u64>,
+    made: impl ExactSizeIterator<Item = Tuple>,
+) -> io::Result<Sample> {
+    let memory = measure::memory(&running.processes())?;
+    let stopped = running.stop()?;
+    let account = stopped.account;
+    let count = real(made.len() as u64);
+    let mut sample = Sample::from([
+        (CPU_FLOW, us(cost.cpu_ns) / count),
+        (PEAK, real(memory.peak)),
+        (OWN, real(memory.own)),
+        (MADE, count),
+        (ACCOUNTED, real(account.of_made(made))),
         (REPEATS, real(account.destroys.saturating_sub(account.distinct()))),
-    ])
+        ("wall_s", cost.wall_s),
+        ("life_cpu_s", us(stopped.usage.cpu_ns) / 1e6),
+    ]);
+    sample.extend(events.map(|events| (CPU_EVENT, us(cost.cpu_ns) / real(events))));
+    sample.extend(account.events.map(|events| (RECEIVED, real(events))));
+    Ok(sample)
 }
 
 fn us(ns: u64) -> f64 {
@@ -294,4 +350,13 @@ fn us(ns: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^52")]
 fn real(value: u64) -> f64 {
     value as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count that was made a float by `real`"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
 }

@@ -1,8 +1,7 @@
 //! ulogd2: flows by NFCT, lines by GPRINT.
 
-use super::account::{each_line, tuple, value};
+use super::account::each_line;
 use super::{Account, Setup};
-use firmware_ctd::wire::{Protocol, Tuple};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -54,36 +53,38 @@ fn plugins() -> io::Result<PathBuf> {
     })
 }
 
+/// Told apart by all of a line but its times, not by tuples: of an IPv6 address GPRINT (2.0.8)
+/// prints the first four bytes only.
 pub(super) fn account(directory: &Path) -> io::Result<Account> {
     let mut destroys = 0;
-    let mut tuples = HashSet::new();
+    let mut flows = HashSet::new();
     each_line(&directory.join(LOG), |line| {
         destroys += 1;
-        tuples.extend(parse(line));
+        flows.extend(flow(line));
     })?;
-    Ok(Account { events: None, destroys, tuples: Some(tuples), keys: None })
+    Ok(Account { events: None, destroys, tuples: None, keys: Some(flows.len() as u64) })
 }
 
-/// `orig.ip.saddr=A,orig.ip.daddr=B,orig.ip.protocol=N,orig.l4.sport=N,orig.l4.dport=N,...`.
-fn parse(line: &str) -> Option<Tuple> {
-    let field = |name| value(line, name, &[',']);
-    let proto = field("orig.ip.protocol=")?.parse().ok()?;
-    let ports = (field("orig.l4.sport=").unwrap_or(""), field("orig.l4.dport=").unwrap_or(""));
-    tuple(field("orig.ip.saddr=")?, field("orig.ip.daddr=")?, Protocol(proto), ports)
+/// Tuples, counters and id of `orig.ip.saddr=A,...,ct.id=N,ct.event=4,flow.start.sec=N,...`.
+fn flow(line: &str) -> Option<String> {
+    let (flow, _) = line.split_once(",ct.event=4,")?;
+    flow.starts_with("orig.ip.saddr=").then(|| flow.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firmware_ctd::wire::L4;
 
     #[test]
-    fn a_line_is_read() {
-        let line = "orig.ip.saddr=10.0.0.2,orig.ip.daddr=198.51.100.1,orig.ip.protocol=6,\
-                    orig.l4.sport=1025,orig.l4.dport=443,orig.raw.pktlen=0,reply.ip.saddr=1.2.3.4";
-        let tuple = parse(line).unwrap();
-        assert_eq!(tuple.proto, Protocol::TCP);
-        assert_eq!(tuple.dst.to_string(), "198.51.100.1");
-        assert_eq!(tuple.l4, L4::Ports { src: 1025, dst: 443 });
+    fn a_repeated_destroy_is_one_flow() {
+        let line = |port, end| {
+            format!(
+                "orig.ip.saddr=253.0.0.0,orig.ip.daddr=32.1.13.184,orig.ip.protocol=17,\
+                 orig.l4.sport={port},ct.mark=0,ct.id=7,ct.event=4,flow.end.sec={end},oob.family=10"
+            )
+        };
+        assert_eq!(flow(&line(1, 5)), flow(&line(1, 6)));
+        assert_ne!(flow(&line(1, 5)), flow(&line(2, 5)));
+        assert_eq!(flow("orig.ip.saddr=253.0"), None, "a torn line is no flow");
     }
 }

@@ -25,6 +25,7 @@
 //!   is `Send`, so that a thread can have the hosts while another watches the router.
 //! * [`Plan`] and [`Hosts::run`]: thousands of random TCP, UDP and ICMP flows from one seed; the
 //!   [`Ledger`] says for each what the hosts themselves sent and received.
+//! * [`daemon::Daemon`]: the real daemon in the router, and [`records`] to read its sink.
 //! * [`Path`] and the single steps ([`Hosts::udp`], [`Hosts::ping`], [`Hosts::open_tcp`], …).
 //!
 //! Every packet of a host passes its [`account::Account`], which is the truth that the kernel and
@@ -33,6 +34,7 @@
 pub mod account;
 pub mod clock;
 pub mod ctnetlink;
+pub mod daemon;
 mod error;
 mod exchange;
 pub mod host;
@@ -45,6 +47,7 @@ mod nft;
 pub mod plan;
 mod port;
 mod process;
+pub mod records;
 mod router;
 mod run;
 mod steps;

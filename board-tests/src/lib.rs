@@ -1,5 +1,6 @@
 //! The lab of `firmware-ctd`.
 
+pub mod demo;
 pub mod lab;
 pub mod load;
 pub mod measure;

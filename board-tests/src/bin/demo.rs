@@ -1,0 +1,27 @@
+//! `cargo demo`: see [`board_tests::demo`].
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use board_tests::demo::{Action, USAGE, run};
+
+fn main() -> ExitCode {
+    let mut out = io::stdout().lock();
+    match Action::parse(std::env::args_os().skip(1)) {
+        Ok(Action::Help) => {
+            let _ = out.write_all(USAGE.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Ok(Action::Run(options)) => match run(&options, &mut out) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => fail(70, &error.to_string()),
+        },
+        Err(message) => fail(64, &format!("{message}; see cargo demo --help")),
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "demo: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,95 @@
+//! The demo's command line.
+
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+/// What `--help` says.
+pub const USAGE: &str = "\
+Watch firmware-ctd account real flows through a real NAT router, and check it.
+
+Usage: cargo demo [OPTION]...
+
+  --flows N      flows to make: 60 % TCP, 35 % UDP, 5 % ICMP        [2000]
+  --seconds N    over how many seconds to begin them, at most 20     [8]
+  --seed N       what all sizes and addresses follow from            [1]
+  --daemon PATH  use this binary instead of building one
+  --help         show this
+
+Needs no root (a user namespace is made) and changes nothing on this machine.
+Exits with 0 if every flow is accounted as the hosts made it, with 1 if not,
+with 64 for a wrong option, with 70 if the demo could not be carried out.
+";
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run the demo.
+    Run(Options),
+    /// Print [`USAGE`].
+    Help,
+}
+
+/// How to run the demo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Flows to make, 1 to 100,000.
+    pub flows: u32,
+    /// Seconds over which they begin, 1 to 20.
+    pub seconds: u32,
+    /// Seed of the plan.
+    pub seed: u64,
+    /// A daemon that is built already.
+    pub daemon: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { flows: 2000, seconds: 8, seed: 1, daemon: None }
+    }
+}
+
+impl Action {
+    /// Reads the arguments after the program's name.
+    ///
+    /// # Errors
+    /// What is wrong with them, in one line.
+    pub fn parse<I>(arguments: I) -> Result<Self, String>
+    where
+        I: IntoIterator,
+        I::Item: Into<std::ffi::OsString>,
+    {
+        let mut options = Options::default();
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            match argument {
+                Long("flows") => options.flows = number(&mut parser, "--flows", 1..=100_000)?,
+                Long("seconds") => options.seconds = number(&mut parser, "--seconds", 1..=20)?,
+                Long("seed") => options.seed = number(&mut parser, "--seed", 0..=u64::MAX)?,
+                Long("daemon") => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    options.daemon = Some(value.into());
+                }
+                Long("help") | Short('h') => return Ok(Self::Help),
+                other => return Err(other.unexpected().to_string()),
+            }
+        }
+        Ok(Self::Run(options))
+    }
+}
+
+fn number<T>(
+    parser: &mut lexopt::Parser,
+    name: &str,
+    range: std::ops::RangeInclusive<T>,
+) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let value = parser.value().map_err(|error| error.to_string())?;
+    let number = value.to_str().and_then(|text| text.parse().ok());
+    number.filter(|n| range.contains(n)).ok_or_else(|| {
+        let (low, high) = (range.start(), range.end());
+        format!("{name} takes a number from {low} to {high}, not {}", value.to_string_lossy())
+    })
+}

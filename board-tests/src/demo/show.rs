@@ -1,0 +1,162 @@
+//! What the demo prints while it runs: at most 80 columns, at a pace that can be read.
+//!
+//! A sample of the flows is shown, [`SHOWN_PER_SECOND`] beginnings a second, and the end of every
+//! flow whose beginning was shown. On a terminal the last line is a progress line that is written
+//! over; elsewhere it is a plain line every two seconds.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use super::Options;
+use crate::lab::records::Record;
+use crate::lab::{Count, Progress, Tuple, clock};
+
+/// Flows a second whose beginning is printed.
+const SHOWN_PER_SECOND: u32 = 6;
+/// How often a plain progress line is printed.
+const PLAIN: Duration = Duration::from_secs(2);
+
+/// The demo's voice.
+#[derive(Debug)]
+pub(super) struct Show<'a, W> {
+    out: &'a mut W,
+    terminal: bool,
+    begin: Instant,
+    shown: u32,
+    open: HashSet<Tuple>,
+    last_plain: Option<Instant>,
+}
+
+impl<'a, W: Write> Show<'a, W> {
+    pub(super) fn new(out: &'a mut W, terminal: bool) -> Self {
+        let begin = clock::now();
+        Self { out, terminal, begin, shown: 0, open: HashSet::new(), last_plain: None }
+    }
+
+    pub(super) fn into_inner(self) -> &'a mut W {
+        self.out
+    }
+
+    pub(super) fn introduction(&mut self, options: &Options) -> io::Result<()> {
+        self.begin = clock::now();
+        writeln!(
+            self.out,
+            "\n  8 LAN hosts ---- [ router: masquerade + firmware-ctd ] ---- 4 WAN hosts\n  \
+             192.0.2.0/24                  198.51.100.1          198.51.100.0/24\n  \
+             2001:db8:1::/64            forwards IPv6            2001:db8:2::/64\n\n\
+             {} flows in {} s; a sample of what the daemon tells (+ begins, - ends):\n\n  \
+             {:<6} {:<47}{:>7} {:>7} {:>6}",
+            grouped(options.flows.into()),
+            options.seconds,
+            "",
+            "",
+            "up",
+            "down",
+            "time",
+        )
+    }
+
+    /// Shows a record if it is in the sample.
+    pub(super) fn record(&mut self, record: &Record) -> io::Result<()> {
+        let orig = record.told.orig;
+        match record.kind.as_str() {
+            "new" if self.may_show() => {
+                self.shown += 1;
+                self.open.insert(orig);
+                self.line(&format!("+ {}", flow(&orig)))
+            }
+            "destroy" if self.open.remove(&orig) => {
+                let [up, down] = [record.told.orig_count, record.told.reply_count].map(volume);
+                let time = record.duration().map_or("?".to_owned(), |s| format!("{s:.2}s"));
+                self.line(&format!("- {:<54}{up:>7} {down:>7} {time:>6}", flow(&orig)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn may_show(&self) -> bool {
+        let due = self.begin.elapsed().as_millis() * u128::from(SHOWN_PER_SECOND) / 1000;
+        u128::from(self.shown) <= due
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        self.wipe()?;
+        writeln!(self.out, "{text}")
+    }
+
+    fn wipe(&mut self) -> io::Result<()> {
+        if self.terminal { write!(self.out, "\r\x1b[K") } else { Ok(()) }
+    }
+
+    /// How far the transfers are.
+    pub(super) fn progress(&mut self, progress: &Progress, live: usize) -> io::Result<()> {
+        let (ended, planned) = (progress.ended, progress.planned.max(1));
+        let bar = (u64::from(ended) * 20 / u64::from(planned)).min(20);
+        let done = "#".repeat(usize::try_from(bar).unwrap_or_default());
+        let (ended, planned) = (grouped(ended.into()), grouped(planned.into()));
+        self.status(&format!(
+            "  [{done:<20}] {ended} of {planned} transfers, {live} flows in the router",
+        ))
+    }
+
+    /// The transfers are done; flows are still to time out.
+    pub(super) fn waiting(&mut self, live: usize) -> io::Result<()> {
+        self.status(&format!("  transfers done, {live} flows still to end in the router"))
+    }
+
+    fn status(&mut self, text: &str) -> io::Result<()> {
+        if self.terminal {
+            write!(self.out, "\r\x1b[K{text}")?;
+            return self.out.flush();
+        }
+        if self.last_plain.is_none_or(|last| last.elapsed() >= PLAIN) {
+            self.last_plain = Some(clock::now());
+            writeln!(self.out, "{text}")?;
+        }
+        self.out.flush()
+    }
+
+    /// Ends the live part.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        self.wipe()?;
+        writeln!(self.out)
+    }
+}
+
+/// Protocol and addresses, 54 columns at most.
+fn flow(tuple: &Tuple) -> String {
+    let name = tuple.proto.name();
+    if tuple.proto.is_icmp() {
+        let (src, dst) = (tuple.src.ip(), tuple.dst.ip());
+        return format!("{name:<6} {src} > {dst} id {}", tuple.src.port());
+    }
+    format!("{name:<6} {} > {}", tuple.src, tuple.dst)
+}
+
+fn volume(count: Option<Count>) -> String {
+    count.map_or_else(|| "?".to_owned(), |count| bytes(count.bytes))
+}
+
+/// Bytes in seven columns.
+pub(super) fn bytes(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", tenths(1_000)),
+        _ => format!("{} MB", tenths(1_000_000)),
+    }
+}
+
+/// A number with commas.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

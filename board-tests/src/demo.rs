@@ -18,13 +18,16 @@ use std::thread;
 use std::time::Duration;
 
 use crate::lab::daemon::{self, Daemon};
-use crate::lab::records::Record;
+use crate::lab::records::{Record, Tail};
 use crate::lab::{
     Guarded, Lab, LabError, Ledger, Options as LabOptions, Plan, Progress, RunError, clock, enter,
 };
 pub use options::{Action, Options, USAGE};
 use show::Show;
 use summary::Summary;
+
+/// Seconds after its last packet in which the router forgets a flow.
+const FORGET_S: u32 = 2;
 
 /// Why the demo could not be carried out.
 #[derive(Debug)]
@@ -77,14 +80,15 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool, DemoError> {
     let binary = options.daemon.clone().map_or_else(daemon::binary, Ok)?;
     enter()?;
     let mut lab = Lab::new(&LabOptions { seed: options.seed, ..LabOptions::default() })?;
-    lab.router.short_timeouts(1)?;
+    lab.router.short_timeouts(FORGET_S)?;
     let daemon = Daemon::start(&lab.router, &binary, daemon::configuration)?;
     let mut show = Show::new(out, std::io::stdout().is_terminal());
     show.introduction(options)?;
-    let (events, lines) = events(&lab, &daemon)?;
+    let (events, begun) = beginnings(&lab, &daemon)?;
+    let mut told = Told { begun, ended: Tail::new(daemon.sink()) };
     let begin = clock::now();
-    let ledger = transfers(&mut lab, options, &lines, &mut show)?;
-    finish(&mut lab, &lines, &mut show)?;
+    let ledger = transfers(&mut lab, options, &mut told, &mut show)?;
+    finish(&mut lab, &mut told, &mut show)?;
     drop(events);
     let records = daemon.records(ledger.flows.len(), Duration::from_secs(8))?;
     let (status, log) = daemon.stop()?;
@@ -93,15 +97,23 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool, DemoError> {
     Ok(summary.is_equal())
 }
 
-/// The daemon's live stream, and its lines as they come.
-fn events(lab: &Lab, daemon: &Daemon) -> Result<(Guarded, Receiver<Record>), LabError> {
+/// What the daemon tells: beginnings from its live stream, which may leave some out, and ends from
+/// its file, which has them all.
+struct Told {
+    begun: Receiver<Record>,
+    ended: Tail,
+}
+
+/// The daemon's live stream, and its records as they come.
+fn beginnings(lab: &Lab, daemon: &Daemon) -> Result<(Guarded, Receiver<Record>), LabError> {
     let mut command: Command = daemon.client(&["events", "--json"]);
     let mut guard = lab.router.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let (sender, receiver) = channel();
     if let Some(stdout) = guard.child().stdout.take() {
         thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            for record in lines.filter_map(|line| Record::parse(&line).ok()) {
+            let records = lines.filter_map(|line| Record::parse(&line).ok());
+            for record in records.filter(|record| record.kind == "new") {
                 if sender.send(record).is_err() {
                     break;
                 }
@@ -115,7 +127,7 @@ fn events(lab: &Lab, daemon: &Daemon) -> Result<(Guarded, Receiver<Record>), Lab
 fn transfers(
     lab: &mut Lab,
     options: &Options,
-    lines: &Receiver<Record>,
+    told: &mut Told,
     show: &mut Show<'_, impl Write>,
 ) -> Result<Ledger, DemoError> {
     let plan = plan(options);
@@ -131,7 +143,7 @@ fn transfers(
             })
         });
         while !work.is_finished() {
-            listen(lines, Duration::from_millis(100), show)?;
+            listen(told, Duration::from_millis(100), show)?;
             // A dump makes the kernel look for flows that have timed out.
             let live = router.dump()?.len();
             show.progress(&latest(), live)?;
@@ -143,33 +155,43 @@ fn transfers(
 
 fn plan(options: &Options) -> Plan {
     let rate = options.flows.div_ceil(options.seconds.max(1));
-    Plan { per_second: Some(rate.max(1)), ..Plan::of(options.flows, options.seed) }
+    Plan {
+        per_second: Some(rate.max(1)),
+        response_bytes: 0..=1_000_000,
+        pause_ms: 0..=2_000,
+        concurrency: 2_000,
+        ..Plan::of(options.flows, options.seed)
+    }
 }
 
-/// Shows what comes within `time`.
+/// Shows what is told within `time`.
 fn listen(
-    lines: &Receiver<Record>,
+    told: &mut Told,
     time: Duration,
     show: &mut Show<'_, impl Write>,
-) -> std::io::Result<()> {
+) -> Result<(), DemoError> {
     let begin = clock::now();
     loop {
-        match lines.recv_timeout(time.saturating_sub(begin.elapsed())) {
+        let left = time.saturating_sub(begin.elapsed());
+        match told.begun.recv_timeout(left) {
             Ok(record) => show.record(&record)?,
-            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => {
-                // The stream is a convenience; what counts is in the file.
-                thread::park_timeout(time.saturating_sub(begin.elapsed()));
-                return Ok(());
+                thread::park_timeout(left);
+                break;
             }
         }
     }
+    for record in told.ended.read()? {
+        show.record(&record)?;
+    }
+    Ok(())
 }
 
 /// Lets flows time out for a while, then ends the rest as a restart of the firewall would.
 fn finish(
     lab: &mut Lab,
-    lines: &Receiver<Record>,
+    told: &mut Told,
     show: &mut Show<'_, impl Write>,
 ) -> Result<(), DemoError> {
     for _ in 0..15 {
@@ -178,10 +200,10 @@ fn finish(
             break;
         }
         show.waiting(live)?;
-        listen(lines, Duration::from_millis(100), show)?;
+        listen(told, Duration::from_millis(100), show)?;
     }
     lab.router.flush()?;
-    listen(lines, Duration::from_millis(200), show)?;
+    listen(told, Duration::from_millis(200), show)?;
     show.end()?;
     Ok(())
 }

@@ -93,3 +93,47 @@ where
         format!("{name} takes a number from {low} to {high}, not {}", value.to_string_lossy())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Options, USAGE};
+
+    fn parse(arguments: &[&str]) -> Result<Action, String> {
+        Action::parse(arguments.iter().copied())
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        assert_eq!(parse(&[]), Ok(Action::Run(Options::default())));
+        let wanted = Options { flows: 5, seconds: 20, seed: 9, daemon: Some("/x".into()) };
+        let arguments = ["--flows", "5", "--seconds=20", "--seed", "9", "--daemon", "/x"];
+        assert_eq!(parse(&arguments), Ok(Action::Run(wanted)));
+        assert_eq!(parse(&["--help"]), Ok(Action::Help));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (arguments, named) in [
+            (["--flows", "0"], "1 to 100000"),
+            (["--flows", "many"], "many"),
+            (["--seconds", "21"], "1 to 20"),
+            (["--seed", "-1"], "-1"),
+            (["--speed", "1"], "--speed"),
+        ] {
+            let error = parse(&arguments).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn usage_tells_the_defaults_in_eighty_columns() {
+        let Options { flows, seconds, seed, .. } = Options::default();
+        for (option, default) in
+            [("--flows", flows.into()), ("--seconds", u64::from(seconds)), ("--seed", seed)]
+        {
+            let line = USAGE.lines().find(|line| line.contains(option)).unwrap();
+            assert!(line.ends_with(&format!("[{default}]")), "{line}");
+        }
+        assert!(USAGE.lines().all(|line| line.len() <= 80));
+    }
+}

@@ -138,14 +138,19 @@ fn volume(count: Option<Count>) -> String {
     count.map_or_else(|| "?".to_owned(), |count| bytes(count.bytes))
 }
 
-/// Bytes in seven columns.
+/// Bytes in seven columns at most, up to a terabyte.
 pub(super) fn bytes(bytes: u64) -> String {
-    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{} kB", tenths(1_000)),
-        _ => format!("{} MB", tenths(1_000_000)),
+    let (unit, name) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..1_000_000 => (1_000, "kB"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    let whole = bytes / unit;
+    if whole >= 100 {
+        return format!("{whole} {name}");
     }
+    format!("{whole}.{} {name}", bytes % unit * 10 / unit)
 }
 
 /// A number with commas.
@@ -159,4 +164,58 @@ pub(super) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Show, bytes, grouped};
+    use crate::demo::Options;
+    use crate::lab::records::Record;
+
+    #[test]
+    fn bytes_fit_their_column() {
+        for (number, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (99_999, "99.9 kB"),
+            (253_900, "253 kB"),
+            (1_500_000, "1.5 MB"),
+            (999_999_999_999, "999 GB"),
+        ] {
+            assert_eq!(bytes(number), text);
+            assert!(text.len() <= 7);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    /// The widest flow there is, begun and ended, on a terminal and elsewhere.
+    #[test]
+    fn lines_fit_in_eighty_columns() {
+        let wide = |kind: &str, key: &str| {
+            let v6 = "2001:db8:1::fa";
+            let way = format!(
+                r#"{{"src":"{v6}","dst":"{v6}","sport":65535,"dport":65535,"packets":9,"bytes":999999}}"#
+            );
+            let line = format!(
+                r#"{{"type":"{kind}","{key}":"0","start":1.0,"end":999.5,"proto":"tcp","orig":{way},"reply":{way}}}"#
+            );
+            Record::parse(&line).unwrap()
+        };
+        let mut out = Vec::new();
+        let mut show = Show::new(&mut out, false);
+        show.introduction(&Options { flows: 100_000, ..Options::default() }).unwrap();
+        show.record(&wide("new", "flow")).unwrap();
+        show.record(&wide("destroy", "key")).unwrap();
+        show.end().unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("\n+ tcp ") && text.contains("999 kB 998.50s"), "{text}");
+    }
 }

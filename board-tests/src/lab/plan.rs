@@ -43,6 +43,13 @@ impl Random {
         self.below(100) < percent as u64
     }
 
+    /// A number of `range`, all alike.
+    #[expect(clippy::cast_possible_truncation, reason = "below the range's end")]
+    pub const fn even(&mut self, range: &RangeInclusive<u32>) -> u32 {
+        let (low, high) = (*range.start(), *range.end());
+        low + self.below(high.saturating_sub(low) as u64 + 1) as u32
+    }
+
     /// A number of `range`, small ones as likely as large ones (every power of two alike).
     #[expect(clippy::cast_possible_truncation, reason = "below the range's end")]
     pub fn size(&mut self, range: &RangeInclusive<u32>) -> u32 {
@@ -81,6 +88,8 @@ pub struct Plan {
     pub clash_percent: u8,
     /// Flows at a time.
     pub concurrency: usize,
+    /// How long a TCP server thinks before it answers, milliseconds, below 5,000.
+    pub pause_ms: RangeInclusive<u32>,
     /// New flows a second; as fast as it goes when absent.
     pub per_second: Option<u32>,
 }
@@ -102,6 +111,7 @@ impl Plan {
             ipv6_percent: 33,
             clash_percent: 2,
             concurrency: 128,
+            pause_ms: 0..=0,
             per_second: None,
         }
     }
@@ -135,6 +145,8 @@ pub(super) struct Spec {
     pub(super) exchanges: u32,
     /// Whether datagrams are answered.
     pub(super) answered: bool,
+    /// How long a TCP server waits before it answers.
+    pub(super) pause_ms: u32,
     /// Whether the server closes first.
     pub(super) server_closes: bool,
 }
@@ -219,6 +231,7 @@ impl<'a> Specs<'a> {
             response,
             exchanges: random.size(&plan.exchanges).max(1),
             answered: !random.chance(plan.unanswered_percent),
+            pause_ms: random.even(&plan.pause_ms),
             server_closes: random.chance(50),
         }
     }

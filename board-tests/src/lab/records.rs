@@ -5,9 +5,10 @@
 //! for other tests to say.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -100,14 +101,47 @@ fn count(direction: &Value) -> Option<Count> {
 /// When the file cannot be read or a whole line is no record. A last line without its newline is
 /// still being written and is left out.
 pub fn read_file(path: &Path) -> Result<Vec<Record>, LabError> {
-    let doing = format!("reading {}", path.display());
-    let mut file = BufReader::new(std::fs::File::open(path).context(&doing)?);
-    let (mut records, mut line) = (Vec::new(), String::new());
-    while file.read_line(&mut line).context(&doing)? > 0 && line.ends_with('\n') {
-        records.push(Record::parse(&line).map_err(std::io::Error::other).context(&doing)?);
-        line.clear();
+    let mut tail = Tail::new(path.to_owned());
+    let records = tail.read()?;
+    tail.file.is_some().then_some(records).ok_or(io::ErrorKind::NotFound).context(&tail.doing())
+}
+
+/// A file of records that grows, read from its beginning on.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    file: Option<BufReader<File>>,
+    line: String,
+}
+
+impl Tail {
+    /// The file may not be there yet.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, file: None, line: String::new() }
     }
-    Ok(records)
+
+    fn doing(&self) -> String {
+        format!("reading {}", self.path.display())
+    }
+
+    /// The records that came since the last call.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a line is no record.
+    pub fn read(&mut self) -> Result<Vec<Record>, LabError> {
+        let doing = self.doing();
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok().map(BufReader::new);
+        }
+        let mut records = Vec::new();
+        let Some(file) = &mut self.file else { return Ok(records) };
+        while file.read_line(&mut self.line).context(&doing)? > 0 && self.line.ends_with('\n') {
+            records.push(Record::parse(&self.line).map_err(io::Error::other).context(&doing)?);
+            self.line.clear();
+        }
+        Ok(records)
+    }
 }
 
 /// The records without repeats: at least once is what a sink promises, and the key makes a repeat

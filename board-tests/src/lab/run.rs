@@ -177,7 +177,8 @@ impl Run<'_> {
         if self.moved.elapsed() >= PATIENCE {
             return Err(self.stuck(hosts));
         }
-        let pace = if self.plan.per_second.is_some() { 2 } else { 100 };
+        let timed = self.plan.per_second.is_some() || *self.plan.pause_ms.end() > 0;
+        let pace = if timed { 2 } else { 100 };
         hosts.wait(Duration::from_millis(pace));
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! A TCP connection: a stamped request, an answer, and a full close begun by either side.
 
+use std::time::{Duration, Instant};
+
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
 use super::Step;
 use crate::lab::account::Stamp;
+use crate::lab::clock;
 use crate::lab::host::{Host, tcp_socket};
 use crate::lab::hosts::Hosts;
 use crate::lab::plan::Spec;
@@ -25,6 +28,8 @@ pub(super) struct Connection {
     up_to_receive: usize,
     down_to_send: usize,
     down_to_receive: usize,
+    /// When the server may answer; set when it has the whole request.
+    answer_at: Option<Instant>,
     broken: bool,
 }
 
@@ -47,6 +52,7 @@ impl Connection {
             up_to_receive: up,
             down_to_send: down,
             down_to_receive: down,
+            answer_at: None,
             broken: !listening || !connecting,
         }
     }
@@ -132,13 +138,25 @@ impl Connection {
             self.up_to_receive = self.up_to_receive.saturating_sub(taken);
             moved = true;
         }
-        if can_send && self.up_to_receive == 0 && self.down_to_send > 0 {
+        if can_send && self.down_to_send > 0 && self.may_answer(spec) {
             self.down_to_send -= push(host, self.server, self.down_to_send);
             moved = true;
         }
         let finished = self.up_to_receive == 0 && self.down_to_send == 0;
         let when = if spec.server_closes { State::Established } else { State::CloseWait };
         moved | (finished && close(host, self.server, when))
+    }
+}
+
+impl Connection {
+    /// Whether the request is complete and the server has thought long enough.
+    fn may_answer(&mut self, spec: &Spec) -> bool {
+        if self.up_to_receive > 0 || spec.pause_ms == 0 {
+            return self.up_to_receive == 0;
+        }
+        let pause = Duration::from_millis(spec.pause_ms.into());
+        let now = clock::now();
+        now >= *self.answer_at.get_or_insert(now + pause)
     }
 }
 

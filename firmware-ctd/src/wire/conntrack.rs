@@ -241,12 +241,12 @@ impl<'a> Conntrack<'a> {
     fn take(&mut self, attribute: &Attribute<'a>) -> Result<(), Error> {
         match attribute.kind {
             cta::TUPLE_ORIG => {
-                let (tuple, zone) = Tuple::parse(attribute.nested())?;
+                let (tuple, zone) = Tuple::parse(attribute)?;
                 self.orig = Some(tuple);
                 self.zone_orig = zone;
             }
             cta::TUPLE_REPLY => {
-                let (tuple, zone) = Tuple::parse(attribute.nested())?;
+                let (tuple, zone) = Tuple::parse(attribute)?;
                 self.reply = Some(tuple);
                 self.zone_reply = zone;
             }
@@ -273,7 +273,7 @@ impl<'a> Conntrack<'a> {
     #[cold]
     fn take_rare(&mut self, attribute: &Attribute<'a>) -> Result<(), Error> {
         match attribute.kind {
-            cta::TUPLE_MASTER => self.master = Some(Tuple::parse(attribute.nested())?.0),
+            cta::TUPLE_MASTER => self.master = Some(Tuple::parse(attribute)?.0),
             cta::HELP => self.helper = Some(Helper::parse(attribute.nested())?),
             cta::USE => self.use_count = Some(attribute.be32()?),
             cta::SEQ_ADJ_ORIG => self.seqadj_orig = Some(SeqAdj::parse(attribute.nested())?),
@@ -291,7 +291,8 @@ impl<'a> Conntrack<'a> {
         Ok(())
     }
 
-    /// Writes every field that is there, also those that the kernel ignores in requests.
+    /// Writes every field that is there, also those that the kernel ignores in requests, in the
+    /// order in which the kernel has them in events.
     ///
     /// What is read back is equal, if the tuples are of one family, which is [`Conntrack::family`]
     /// where that says one; no name has a NUL in it; and a directional zone has its tuple.
@@ -301,37 +302,38 @@ impl<'a> Conntrack<'a> {
     pub fn emit(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
         w.optional(self.orig, |w, tuple| tuple.emit(w, cta::TUPLE_ORIG, self.zone_orig))?;
         w.optional(self.reply, |w, tuple| tuple.emit(w, cta::TUPLE_REPLY, self.zone_reply))?;
-        w.optional(self.master, |w, tuple| tuple.emit(w, cta::TUPLE_MASTER, None))?;
-        self.emit_scalars(w)?;
-        self.protoinfo.emit(w, cta::PROTOINFO)?;
+        w.optional(self.zone, |w, value| w.be16(cta::ZONE, value))?;
+        w.optional(self.id, |w, value| w.be32(cta::ID, value))?;
+        w.optional(self.status, |w, value| w.be32(cta::STATUS, value.0))?;
+        w.optional(self.timeout_s, |w, value| w.be32(cta::TIMEOUT, value))?;
         w.optional(self.counters_orig, |w, value| value.emit(w, cta::COUNTERS_ORIG))?;
         w.optional(self.counters_reply, |w, value| value.emit(w, cta::COUNTERS_REPLY))?;
         Timestamps { start_ns: self.start_ns, stop_ns: self.stop_ns }.emit(w, cta::TIMESTAMP)?;
-        self.emit_rare(w)
-    }
-
-    fn emit_scalars(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
-        w.optional(self.zone, |w, value| w.be16(cta::ZONE, value))?;
-        w.optional(self.status, |w, value| w.be32(cta::STATUS, value.0))?;
-        w.optional(self.status_mask, |w, value| w.be32(cta::STATUS_MASK, value))?;
-        w.optional(self.timeout_s, |w, value| w.be32(cta::TIMEOUT, value))?;
+        self.protoinfo.emit(w, cta::PROTOINFO)?;
+        self.emit_extensions(w)?;
         w.optional(self.mark, |w, value| w.be32(cta::MARK, value))?;
-        w.optional(self.mark_mask, |w, value| w.be32(cta::MARK_MASK, value))?;
-        w.optional(self.id, |w, value| w.be32(cta::ID, value))?;
-        w.optional(self.use_count, |w, value| w.be32(cta::USE, value))?;
-        w.optional(self.event_ns, |w, value| w.be64(cta::TIMESTAMP_EVENT, value))
+        w.optional(self.event_ns, |w, value| w.be64(cta::TIMESTAMP_EVENT, value))?;
+        self.emit_requested(w)
     }
 
-    fn emit_rare(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
+    fn emit_extensions(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
         w.optional(self.helper, |w, value| value.emit(w, cta::HELP))?;
+        w.optional(self.secctx, |w, value| emit_secctx(w, cta::SECCTX, value))?;
         w.optional(self.labels, |w, value| w.bytes(cta::LABELS, &value.0))?;
+        w.optional(self.master, |w, tuple| tuple.emit(w, cta::TUPLE_MASTER, None))?;
+        w.optional(self.seqadj_orig, |w, value| value.emit(w, cta::SEQ_ADJ_ORIG))?;
+        w.optional(self.seqadj_reply, |w, value| value.emit(w, cta::SEQ_ADJ_REPLY))?;
+        w.optional(self.synproxy, |w, value| value.emit(w, cta::SYNPROXY))
+    }
+
+    /// What is in requests only, and what is in dumps only.
+    fn emit_requested(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
+        w.optional(self.status_mask, |w, value| w.be32(cta::STATUS_MASK, value))?;
+        w.optional(self.mark_mask, |w, value| w.be32(cta::MARK_MASK, value))?;
         w.optional(self.labels_mask, |w, value| w.bytes(cta::LABELS_MASK, &value.0))?;
         w.optional(self.nat_src, |w, value| value.emit(w, cta::NAT_SRC))?;
         w.optional(self.nat_dst, |w, value| value.emit(w, cta::NAT_DST))?;
-        w.optional(self.seqadj_orig, |w, value| value.emit(w, cta::SEQ_ADJ_ORIG))?;
-        w.optional(self.seqadj_reply, |w, value| value.emit(w, cta::SEQ_ADJ_REPLY))?;
-        w.optional(self.synproxy, |w, value| value.emit(w, cta::SYNPROXY))?;
-        w.optional(self.secctx, |w, value| emit_secctx(w, cta::SECCTX, value))
+        w.optional(self.use_count, |w, value| w.be32(cta::USE, value))
     }
 
     /// The family for a message's header: [`Conntrack::family`], or that of the tuples where it

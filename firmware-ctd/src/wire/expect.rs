@@ -94,9 +94,9 @@ impl<'a> Expect<'a> {
 
     fn take(&mut self, attribute: &Attribute<'a>) -> Result<(), Error> {
         match attribute.kind {
-            cta::MASTER => self.master = Some(Tuple::parse(attribute.nested())?.0),
-            cta::TUPLE => self.tuple = Some(Tuple::parse(attribute.nested())?.0),
-            cta::MASK => self.mask = Some(Tuple::parse(attribute.nested())?.0),
+            cta::MASTER => self.master = Some(Tuple::parse(attribute)?.0),
+            cta::TUPLE => self.tuple = Some(Tuple::parse(attribute)?.0),
+            cta::MASK => self.mask = Some(Tuple::parse(attribute)?.0),
             cta::TIMEOUT => self.timeout_s = Some(attribute.be32()?),
             cta::ID => self.id = Some(attribute.be32()?),
             cta::HELP_NAME => self.help_name = Some(attribute.text()),
@@ -110,22 +110,22 @@ impl<'a> Expect<'a> {
         Ok(())
     }
 
-    /// Writes every field that is there. What is read back is equal, under the conditions of
-    /// [`super::Conntrack::emit`].
+    /// Writes every field that is there, in the kernel's order. What is read back is equal, under
+    /// the conditions of [`super::Conntrack::emit`].
     ///
     /// # Errors
     /// [`Full`] when it does not fit.
     pub fn emit(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
-        w.optional(self.master, |w, tuple| tuple.emit(w, cta::MASTER, None))?;
         w.optional(self.tuple, |w, tuple| tuple.emit(w, cta::TUPLE, None))?;
         w.optional(self.mask, |w, tuple| tuple.emit(w, cta::MASK, None))?;
+        w.optional(self.master, |w, tuple| tuple.emit(w, cta::MASTER, None))?;
+        w.optional(self.nat, |w, nat| nat.emit(w, cta::NAT))?;
         w.optional(self.timeout_s, |w, value| w.be32(cta::TIMEOUT, value))?;
         w.optional(self.id, |w, value| w.be32(cta::ID, value))?;
-        w.optional(self.help_name, |w, name| w.text(cta::HELP_NAME, name))?;
-        w.optional(self.zone, |w, value| w.be16(cta::ZONE, value))?;
         w.optional(self.flags, |w, value| w.be32(cta::FLAGS, value))?;
         w.optional(self.class, |w, value| w.be32(cta::CLASS, value))?;
-        w.optional(self.nat, |w, nat| nat.emit(w, cta::NAT))?;
+        w.optional(self.help_name, |w, name| w.text(cta::HELP_NAME, name))?;
+        w.optional(self.zone, |w, value| w.be16(cta::ZONE, value))?;
         w.optional(self.function, |w, name| w.text(cta::FN, name))
     }
 
@@ -160,7 +160,7 @@ impl ExpectNat {
             let attribute = attribute?;
             match attribute.kind {
                 cta_nat::DIR => dir = Some(attribute.be32()?),
-                cta_nat::TUPLE => tuple = Some(Tuple::parse(attribute.nested())?.0),
+                cta_nat::TUPLE => tuple = Some(Tuple::parse(&attribute)?.0),
                 _ => {}
             }
         }

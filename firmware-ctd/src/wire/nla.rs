@@ -224,7 +224,17 @@ impl<'w, 'b> AttributeWriter<'w, 'b> {
 
 /// An attribute's header; `len` counts the header too.
 fn header(kind: u16, len: usize) -> Result<[u8; HEADER], Full> {
-    let [len0, len1] = u16::try_from(len).map_err(|_| Full)?.to_ne_bytes();
+    u16::try_from(len).map(|len| header_bytes(kind, len)).map_err(|_| Full)
+}
+
+/// The header of a nest of `len` bytes, its own included, as the kernel writes it.
+pub(super) const fn nest_header(kind: u16, len: u16) -> [u8; HEADER] {
+    header_bytes(kind | NESTED, len)
+}
+
+/// The header of an attribute of `len` bytes, its own included.
+pub(super) const fn header_bytes(kind: u16, len: u16) -> [u8; HEADER] {
+    let [len0, len1] = len.to_ne_bytes();
     let [kind0, kind1] = kind.to_ne_bytes();
-    Ok([len0, len1, kind0, kind1])
+    [len0, len1, kind0, kind1]
 }

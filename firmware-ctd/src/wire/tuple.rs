@@ -125,7 +125,16 @@ impl Tuple {
     }
 
     /// Reads what a `CTA_TUPLE_*` holds: the tuple, and `CTA_TUPLE_ZONE` when it is there.
-    pub(super) fn parse(nest: Attributes<'_>) -> Result<(Self, Option<u16>), Error> {
+    #[inline]
+    pub(super) fn parse(nest: &Attribute<'_>) -> Result<(Self, Option<u16>), Error> {
+        match usual::parse(nest.value) {
+            Some(tuple) => Ok((tuple, None)),
+            None => Self::walk(nest.nested()),
+        }
+    }
+
+    /// As [`Tuple::parse`], attribute by attribute.
+    fn walk(nest: Attributes<'_>) -> Result<(Self, Option<u16>), Error> {
         let mut addresses = None;
         let mut proto = None;
         let mut zone = None;
@@ -175,6 +184,81 @@ const fn icmp_answer(proto: Protocol, kind: u8) -> u8 {
         (Protocol::ICMPV6, 139) => 140,
         (Protocol::ICMPV6, 140) => 139,
         _ => kind,
+    }
+}
+
+/// The one form in which every kernel writes a tuple with ports: addresses, protocol, ports, in
+/// this order and nothing else. Nearly all tuples have it, and half of the attributes of an event
+/// are in its tuples; so it is compared as a whole. Whatever differs is walked.
+mod usual {
+    use super::{IpAddr, L4, Protocol, Tuple, cta_ip, cta_proto, cta_tuple};
+    use crate::wire::nla::{header_bytes, nest_header};
+
+    const IP_V4: [u8; 4] = nest_header(cta_tuple::IP, 20);
+    const V4_SRC: [u8; 4] = header_bytes(cta_ip::V4_SRC, 8);
+    const V4_DST: [u8; 4] = header_bytes(cta_ip::V4_DST, 8);
+    const IP_V6: [u8; 4] = nest_header(cta_tuple::IP, 44);
+    const V6_SRC: [u8; 4] = header_bytes(cta_ip::V6_SRC, 20);
+    const V6_DST: [u8; 4] = header_bytes(cta_ip::V6_DST, 20);
+    const PROTO: [u8; 4] = nest_header(cta_tuple::PROTO, 28);
+    const NUM: [u8; 4] = header_bytes(cta_proto::NUM, 5);
+    const SRC_PORT: [u8; 4] = header_bytes(cta_proto::SRC_PORT, 6);
+    const DST_PORT: [u8; 4] = header_bytes(cta_proto::DST_PORT, 6);
+
+    /// The tuple, if `value` is of this form.
+    #[inline]
+    pub(super) fn parse(value: &[u8]) -> Option<Tuple> {
+        let mut words = Words(value);
+        let (src, dst) = match words.next::<4>()? {
+            IP_V4 => words.addresses::<4>(V4_SRC, V4_DST)?,
+            IP_V6 => words.addresses::<16>(V6_SRC, V6_DST)?,
+            _ => return None,
+        };
+        words.expect(PROTO)?;
+        words.expect(NUM)?;
+        let [proto, ..] = words.next::<4>()?;
+        let l4 = L4::Ports { src: words.port(SRC_PORT)?, dst: words.port(DST_PORT)? };
+        let whole = words.0.is_empty();
+        whole.then_some(Tuple { src, dst, proto: Protocol(proto), l4 })
+    }
+
+    /// Bytes that are read from the front.
+    struct Words<'a>(&'a [u8]);
+
+    impl Words<'_> {
+        #[inline]
+        fn next<const N: usize>(&mut self) -> Option<[u8; N]> {
+            let (next, rest) = self.0.split_first_chunk::<N>()?;
+            self.0 = rest;
+            Some(*next)
+        }
+
+        #[inline]
+        fn expect(&mut self, header: [u8; 4]) -> Option<()> {
+            (self.next()? == header).then_some(())
+        }
+
+        #[inline]
+        fn addresses<const N: usize>(
+            &mut self,
+            src: [u8; 4],
+            dst: [u8; 4],
+        ) -> Option<(IpAddr, IpAddr)>
+        where
+            IpAddr: From<[u8; N]>,
+        {
+            self.expect(src)?;
+            let src = self.next::<N>()?.into();
+            self.expect(dst)?;
+            Some((src, self.next::<N>()?.into()))
+        }
+
+        #[inline]
+        fn port(&mut self, header: [u8; 4]) -> Option<u16> {
+            self.expect(header)?;
+            let [high, low, ..] = self.next::<4>()?;
+            Some(u16::from_be_bytes([high, low]))
+        }
     }
 }
 

@@ -19,9 +19,9 @@ use std::{fmt::Write as _, fs, io};
 
 use firmware_ctd::wire::nlmsg::flags;
 use firmware_ctd::wire::{
-    Conntrack, Expect, Family, Filter, Full, Header, Helper, L4, Message, Messages, NatRange,
-    ProtoInfo, Protocol, Sctp, SeqAdj, Status, SynProxy, Tcp, TcpFlags, TcpState, Tuple, Writer,
-    request,
+    Conntrack, Expect, ExpectNat, Family, Filter, Full, Header, Helper, L4, Message, Messages,
+    NatRange, ProtoInfo, Protocol, Sctp, SeqAdj, Status, SynProxy, Tcp, TcpFlags, TcpState, Tuple,
+    Writer, request,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -77,7 +77,7 @@ fn heading() -> Result<String> {
     Ok(format!(
         "# What Linux {} said on ctnetlink, recorded by examples/capture_ctnetlink.rs.\n\
          # Netlink headers are {order}-endian. One datagram a line.\n",
-        release.trim()
+        release.split('-').next().unwrap_or_default().trim()
     ))
 }
 
@@ -335,7 +335,13 @@ fn expectations(capture: &mut Capture) -> Result<()> {
         tuple: Some(tuple(V4.1, V4.0, Protocol::TCP, ports(0, 42001))?),
         mask: Some(tuple("255.255.255.255", "255.255.255.255", Protocol::TCP, ports(0, 0xffff))?),
         timeout_s: Some(300),
-        flags: Some(0),
+        flags: Some(Expect::PERMANENT),
+        class: Some(0),
+        nat: Some(ExpectNat {
+            dir: 1,
+            tuple: tuple("203.0.113.1", "0.0.0.0", Protocol::TCP, ports(42002, 0))?,
+        }),
+        function: Some(b"nat-follow-master"),
         ..Expect::default()
     };
     let flags = request::CreateFlags { ack: true, exclusive: true };

@@ -22,6 +22,10 @@ pub(super) mod kind {
     pub(in crate::wire) const CT_NEW: u16 = 0x0100;
     pub(in crate::wire) const CT_GET: u16 = 0x0101;
     pub(in crate::wire) const CT_DELETE: u16 = 0x0102;
+    /// What kernels (seen in 6.18) send instead of [`EXP_GET_STATS_CPU`]: its number, but the
+    /// subsystem of conntrack. As a request it is `IPCTNL_MSG_CT_GET_CTRZERO`, which has answers
+    /// of type [`CT_NEW`]; so what is received is always the statistics.
+    pub(in crate::wire) const EXP_STATS_CPU_ANSWER: u16 = 0x0103;
     pub(in crate::wire) const CT_GET_STATS_CPU: u16 = 0x0104;
     pub(in crate::wire) const CT_GET_STATS: u16 = 0x0105;
     pub(in crate::wire) const CT_GET_DYING: u16 = 0x0106;
@@ -129,7 +133,9 @@ impl<'a> Message<'a> {
             }
             kind::CT_GET_STATS_CPU => CpuStats::parse(payload).map(Self::CpuStats),
             kind::CT_GET_STATS => GlobalStats::parse(payload).map(Self::GlobalStats),
-            kind::EXP_GET_STATS_CPU => ExpectCpuStats::parse(payload).map(Self::ExpectCpuStats),
+            kind::EXP_STATS_CPU_ANSWER | kind::EXP_GET_STATS_CPU => {
+                ExpectCpuStats::parse(payload).map(Self::ExpectCpuStats)
+            }
             kind::ERROR => Response::parse(raw).map(Self::Response),
             kind::DONE => Done::parse(raw).map(Self::Done),
             kind::OVERRUN => Ok(Self::Overrun),
@@ -169,18 +175,18 @@ impl<'a> Message<'a> {
                 w.netfilter(header, nfgen_of_cpu(stats.cpu), |w| stats.emit(w))
             }
             Self::ExpectCpuStats(stats) => {
-                let header = header(kind::EXP_GET_STATS_CPU, flags::MULTI, seq);
+                let header = header(kind::EXP_STATS_CPU_ANSWER, flags::MULTI, seq);
                 w.netfilter(header, nfgen_of_cpu(stats.cpu), |w| stats.emit(w))
             }
             Self::GlobalStats(stats) => {
                 w.netfilter(plain(kind::CT_GET_STATS), Nfgen::default(), |w| stats.emit(w))
             }
             Self::Response(response) => {
-                let header = header(kind::ERROR, flags::CAPPED | flags::ACK_TLVS, seq);
+                let header = header(kind::ERROR, flags::CAPPED | response.tlvs_flag(), seq);
                 w.message(header, &response.fixed(), |w| response.emit(w))
             }
             Self::Done(done) => {
-                let header = header(kind::DONE, flags::MULTI | flags::ACK_TLVS, seq);
+                let header = header(kind::DONE, flags::MULTI | done.tlvs_flag(), seq);
                 w.message(header, &done.fixed(), |w| done.emit(w))
             }
             Self::Overrun => w.message(plain(kind::OVERRUN), &[], |_| Ok(())),

@@ -58,6 +58,8 @@ pub fn get_unconfirmed(w: &mut Writer<'_>, seq: u32) -> Result<(), Full> {
 }
 
 /// Asks for one entry by its original tuple; `None` for zone 0.
+///
+/// The one answer has `NLM_F_MULTI` set although no `NLMSG_DONE` follows.
 pub fn get(w: &mut Writer<'_>, seq: u32, orig: &Tuple, zone: Option<u16>) -> Result<(), Full> {
     send(w, (kind::CT_GET, 0, seq), orig.family(), |w| {
         orig.emit(w, cta::TUPLE_ORIG, None)?;
@@ -138,6 +140,8 @@ pub fn expect_delete(
 }
 
 /// Asks for the expectation of `expect`'s tuple (or master), zone and (if it is there) id.
+///
+/// The one answer has `NLM_F_MULTI` set although no `NLMSG_DONE` follows.
 pub fn expect_get(w: &mut Writer<'_>, seq: u32, expect: &Expect<'_>) -> Result<(), Full> {
     send(w, (kind::EXP_GET, 0, seq), expect.header_family(), |w| expect.key().emit(w))
 }

@@ -77,6 +77,12 @@ impl<'a> Response<'a> {
         Ok(())
     }
 
+    /// `NLM_F_ACK_TLVS`, if there is an extended acknowledgement.
+    pub(super) const fn tlvs_flag(&self) -> u16 {
+        let text = self.ext_msg.is_some() || self.ext_offset.is_some();
+        tlvs_flag(text || self.missing_kind.is_some() || self.missing_nest.is_some())
+    }
+
     /// The fixed part: error number and the request's header.
     pub(super) fn fixed(&self) -> [u8; 4 + HEADER] {
         let mut fixed = [0; 4 + HEADER];
@@ -115,6 +121,11 @@ impl<'a> Done<'a> {
         Ok(done)
     }
 
+    /// `NLM_F_ACK_TLVS`, if there is an extended acknowledgement.
+    pub(super) const fn tlvs_flag(&self) -> u16 {
+        tlvs_flag(self.ext_msg.is_some())
+    }
+
     /// The fixed part: the error number.
     pub(super) fn fixed(&self) -> [u8; 4] {
         wire_errno(self.errno)
@@ -124,6 +135,10 @@ impl<'a> Done<'a> {
     pub(super) fn emit(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
         w.optional(self.ext_msg, |w, text| w.text(attr::MSG, text))
     }
+}
+
+const fn tlvs_flag(set: bool) -> u16 {
+    if set { flags::ACK_TLVS } else { 0 }
 }
 
 /// What follows the copy of the request, which begins with its header.

@@ -1,5 +1,7 @@
 //! Tests of the ctnetlink codec: `firmware_ctd::wire`.
 
+mod capture;
+mod captures;
 mod roundtrip;
 mod support;
 mod values;

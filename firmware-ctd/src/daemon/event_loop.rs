@@ -12,9 +12,9 @@
 //!
 //! When events come fast, reading each as it comes costs more than twice as much CPU as reading
 //! them in bulk. So after a round that brought many, the loop naps before it looks again; clients
-//! and signals are still served. The nap is as long as the configuration allows, but shorter when
-//! the last one let the receive buffer fill to more than an eighth, and there is none with a small
-//! buffer or while destroys find the buffer full.
+//! and signals are still served. Naps begin short and grow up to what the configuration allows
+//! while the receive buffers stay nearly empty, and shrink when one fills to a quarter: so the
+//! rate decides. There are none with a small buffer, or while destroys find the buffer full.
 
 use std::io;
 
@@ -55,6 +55,9 @@ const BUSY: usize = 8;
 const NAP_BUFFER: u32 = 128 << 10;
 /// How often the kernel's settings are looked at.
 const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
+
+/// The shortest nap: epoll counts in milliseconds.
+const NAP_MIN: Duration = Duration::from_millis(1);
 
 mod token {
     pub(super) const INNER: u64 = 0;
@@ -103,6 +106,9 @@ pub struct EventLoop<'m> {
     batches: Batches,
     coalesce: Duration,
     manage_sysctls: bool,
+    /// How long the last nap was meant to be.
+    nap_length: Duration,
+    /// The nap to take now.
     nap: Option<Duration>,
     settings_at: Instant,
     signal: Option<Signal>,
@@ -148,6 +154,7 @@ impl<'m> EventLoop<'m> {
             },
             coalesce: Duration::ZERO,
             manage_sysctls: false,
+            nap_length: NAP_MIN,
             nap: None,
             settings_at: facts.started + SETTINGS_PERIOD,
             signal: None,
@@ -378,20 +385,29 @@ impl<'m> EventLoop<'m> {
         destroy: SocketMemory,
     ) {
         let smallest = state.receive_buffer.min(destroy.receive_buffer);
+        let quiet = count < BUSY || self.coalesce < NAP_MIN;
         if rest {
             self.nap = Some(Duration::ZERO);
-            return;
+        } else if quiet || late || smallest < NAP_BUFFER {
+            self.nap_length = NAP_MIN;
+        } else {
+            self.nap_length = self.next_nap(state, destroy);
+            self.nap = Some(self.nap_length);
         }
-        if count < BUSY || late || smallest < NAP_BUFFER || self.coalesce == Duration::ZERO {
-            return;
-        }
-        let fullest =
-            |m: SocketMemory| u64::from(m.receive_queued) * 8 / u64::from(m.receive_buffer.max(1));
-        let eighths = fullest(state).max(fullest(destroy));
-        let nap = Duration::from_micros(self.coalesce.as_micros() / (eighths + 1));
-        if nap >= Duration::from_millis(1) {
-            self.nap = Some(nap);
-        }
+    }
+
+    /// Longer than the last one if the buffers stayed nearly empty, shorter if one filled.
+    fn next_nap(&self, state: SocketMemory, destroy: SocketMemory) -> Duration {
+        let percent = |m: SocketMemory| {
+            u64::from(m.receive_queued) * 100 / u64::from(m.receive_buffer.max(1))
+        };
+        let last = self.nap_length.as_micros();
+        let next = match percent(state).max(percent(destroy)) {
+            0..10 => last * 3 / 2,
+            10..25 => last,
+            _ => last / 2,
+        };
+        Duration::from_micros(next).clamp(NAP_MIN, self.coalesce)
     }
 
     // --- the engine ----------------------------------------------------------------------------

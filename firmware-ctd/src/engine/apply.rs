@@ -5,7 +5,7 @@ use super::events::{runs_backwards, sum, wall_of, zone_of};
 use crate::record::{Cause, Kind, Record};
 use crate::table::{Extension, HelperName, L4State, Slot, flag};
 use crate::time::Now;
-use crate::wire::{Conntrack, Helper, ProtoInfo, Sctp, Tcp};
+use crate::wire::{Conntrack, Helper, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, Tcp};
 
 impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
@@ -39,7 +39,7 @@ impl Engine<'_> {
         if ct.zone.is_none() && ct.zone_orig.is_some() {
             flow.change_flags(flag::ZONE_ORIG_ONLY, 0);
         }
-        if has_rare(ct) {
+        if has_rare(ct) || self.table.flow(slot).has_extension() {
             self.change_extension(slot, |extension| apply_rare(extension, ct));
         }
     }
@@ -139,27 +139,37 @@ fn wscales(tcp: &Tcp) -> u8 {
 }
 
 /// Whether a message has any of what is kept in extensions.
+///
+/// Flows that were made through ctnetlink have room for labels, adjustments and a SYN proxy, all
+/// zero: that is as good as none.
 fn has_rare(ct: &Conntrack<'_>) -> bool {
-    ct.labels.is_some()
+    ct.labels.is_some_and(|labels| labels != Labels::default())
         || ct.helper.is_some()
         || ct.master.is_some()
-        || ct.seqadj_orig.is_some()
-        || ct.seqadj_reply.is_some()
-        || ct.synproxy.is_some()
+        || ct.seqadj_orig.is_some_and(|adjusted| adjusted != SeqAdj::default())
+        || ct.seqadj_reply.is_some_and(|adjusted| adjusted != SeqAdj::default())
+        || ct.synproxy.is_some_and(|synproxy| synproxy != SynProxy::default())
         || ct.zone_reply.is_some()
         || vtags(ct).is_some()
 }
 
 fn apply_rare(extension: &mut Extension, ct: &Conntrack<'_>) {
-    extension.labels = ct.labels.or(extension.labels);
+    take_over(&mut extension.labels, ct.labels);
+    take_over(&mut extension.seqadj_orig, ct.seqadj_orig);
+    take_over(&mut extension.seqadj_reply, ct.seqadj_reply);
+    take_over(&mut extension.synproxy, ct.synproxy);
     extension.helper = ct.helper.map(|helper| helper_name(&helper)).or(extension.helper);
     extension.master = ct.master.or(extension.master);
-    extension.seqadj_orig = ct.seqadj_orig.or(extension.seqadj_orig);
-    extension.seqadj_reply = ct.seqadj_reply.or(extension.seqadj_reply);
-    extension.synproxy = ct.synproxy.or(extension.synproxy);
     extension.vtags = vtags(ct).or(extension.vtags);
     if zone_of(ct) == 0 || ct.zone.is_none() {
         extension.zone_reply = ct.zone_reply.or(extension.zone_reply);
+    }
+}
+
+/// Takes over what was told; all zero is none.
+fn take_over<T: Copy + Default + PartialEq>(old: &mut Option<T>, told: Option<T>) {
+    if let Some(new) = told {
+        *old = Some(new).filter(|new| *new != T::default());
     }
 }
 

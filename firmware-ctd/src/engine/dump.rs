@@ -24,10 +24,15 @@ use crate::wire::{Conntrack, Event, Message};
 /// How long no destroy may have been late before something missed is called gone. The kernel
 /// repeats a destroy after at most 1 s.
 const QUIET: Duration = Duration::from_secs(2);
-/// The shortest wait before a dump is made again, or before a resync.
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// The shortest wait before a dump is made again, and between two resyncs.
+const BACKOFF_MIN: Duration = Duration::from_millis(1_000);
 /// The longest.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A resync waits until no event was lost for so long: a dump in the middle of a burst is soon
+/// out of date, and the kernel walks through the table of the whole machine for it.
+const SETTLE: Duration = Duration::from_millis(500);
+/// A resync waits no longer than this for a burst to end.
+const BURST_MAX: Duration = Duration::from_secs(10);
 /// A dump that shows nothing for so long has failed.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The longest pause between two parts of a refresh.
@@ -81,6 +86,8 @@ pub(super) struct Cycle {
     start: bool,
     refresh_at: Option<Instant>,
     resync_at: Option<Instant>,
+    /// When the first event was lost that no resync has followed yet.
+    lost_since: Option<Instant>,
     confirm_at: Option<Instant>,
     /// Nothing before this.
     not_before: Instant,
@@ -104,6 +111,7 @@ impl Cycle {
             start: true,
             refresh_at: None,
             resync_at: None,
+            lost_since: None,
             confirm_at: None,
             not_before: Instant::BOOT,
             backoff: BACKOFF_MIN,
@@ -124,14 +132,15 @@ impl Cycle {
         self.request.take()
     }
 
-    /// Events were lost: a resync is due soon, later if the last one was not long ago.
+    /// Events were lost: a resync is due when the burst is over, later if the last resync was not
+    /// long ago.
     pub(super) fn want_resync(&mut self, now: Instant) {
-        if self.resync_at.is_none() {
-            if now.since(self.last_resync) > BACKOFF_MAX {
-                self.backoff = BACKOFF_MIN;
-            }
-            self.resync_at = Some(now + self.backoff);
+        let since = *self.lost_since.get_or_insert(now);
+        if now.since(self.last_resync) > BACKOFF_MAX {
+            self.backoff = BACKOFF_MIN;
         }
+        let settled = (now + SETTLE).min(since + BURST_MAX);
+        self.resync_at = Some(settled.max(self.last_resync + self.backoff));
     }
 
     /// A destroy found the buffer full and will be repeated.
@@ -250,6 +259,7 @@ impl Engine<'_> {
             now >= cycle.quiet_at() && cycle.confirm_at.is_some_and(|confirm| confirm <= now);
         // Any dump serves as a resync and as a refresh.
         cycle.resync_at = None;
+        cycle.lost_since = None;
         cycle.refresh_at = None;
         cycle.generation = cycle.generation.wrapping_add(1);
         cycle.seq = cycle.seq.wrapping_add(1).max(1);

@@ -184,6 +184,13 @@ impl FlowRef<'_> {
         })
     }
 
+    /// Whether the flow has rare attributes.
+    #[inline]
+    #[must_use]
+    pub fn has_extension(&self) -> bool {
+        self.extension.is_some()
+    }
+
     /// The rare attributes.
     #[must_use]
     pub fn extension(&self) -> Extension {

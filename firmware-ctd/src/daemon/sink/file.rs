@@ -148,7 +148,8 @@ impl FileSink {
     }
 
     fn wrote(&mut self, count: usize) {
-        let lines = self.buffer[..count].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        let all = count == self.filled;
+        let lines = if all { self.owed } else { count_lines(&self.buffer[..count]) };
         self.torn = self.buffer[count - 1] != b'\n';
         self.delivered += lines;
         self.owed -= lines;
@@ -235,6 +236,10 @@ impl Sink for FileSink {
             errno: self.errno,
         }
     }
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
 /// Opens a file to append to, with its directory, and without a torn last line.

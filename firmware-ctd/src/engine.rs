@@ -39,7 +39,7 @@ use crate::stats::{Ledger, Stats};
 use crate::table::{FlowTable, WrongSize};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::RawMessage;
-use crate::wire::{self, Event, Message};
+use crate::wire::{self, Conntrack, Event, Message};
 use dump::Cycle;
 use recent::{RecentKeys, Tombstones};
 
@@ -188,22 +188,27 @@ impl<'m> Engine<'m> {
         source: Source,
         raw: Result<RawMessage<'_>, wire::Error>,
     ) {
-        match raw.and_then(|raw| Ok((raw.header, Message::parse(&raw)?))) {
-            Ok((header, message)) if source == Source::Request => {
-                self.handle_reply(now, &header, &message);
-            }
-            Ok((_, message)) => self.handle_event(now, &message),
-            Err(error) => self.count_malformed(error),
+        let raw = match raw {
+            Ok(raw) => raw,
+            Err(error) => return self.count_malformed(error),
+        };
+        // Entries are read apart from all else, so that they are not moved about in memory.
+        if let Some(event) = Event::of_conntrack(&raw.header) {
+            return match &Conntrack::parse(raw.payload) {
+                Ok(ct) if probe::is_probe(ct) => {}
+                Ok(ct) if source == Source::Request => self.handle_entry(now, &raw.header, ct),
+                Ok(ct) if event == Event::Destroy => self.on_destroy(now, ct),
+                Ok(ct) => self.on_state(now, event, ct),
+                Err(error) => self.count_malformed(*error),
+            };
         }
-    }
-
-    fn handle_event(&mut self, now: Now, message: &Message<'_>) {
-        match message {
-            Message::Conntrack { ct, .. } if probe::is_probe(ct) => {}
-            Message::Conntrack { event: Event::Destroy, ct } => self.on_destroy(now, ct),
-            Message::Conntrack { event, ct } => self.on_state(now, *event, ct),
-            Message::Expect { .. } => self.stats.expectations += 1,
-            _ => self.stats.other_messages += 1,
+        match &Message::parse(&raw) {
+            Ok(message) if source == Source::Request => {
+                self.handle_reply(now, &raw.header, message);
+            }
+            Ok(Message::Expect { .. }) => self.stats.expectations += 1,
+            Ok(_) => self.stats.other_messages += 1,
+            Err(error) => self.count_malformed(*error),
         }
     }
 
@@ -248,14 +253,21 @@ impl<'m> Engine<'m> {
         self.cycle.want_resync(now);
     }
 
-    /// The next record that waits: what a message makes is polled before the next message.
-    pub fn poll_record(&mut self) -> Option<Record> {
-        self.outputs.pop_front()
+    /// The next record that waits, in place; [`Self::drop_record`] when it is done. For the path
+    /// of every event: what a message makes is done before the next message.
+    #[must_use]
+    pub fn peek_record(&self) -> Option<&Record> {
+        self.outputs.front()
+    }
+
+    /// Takes away the record that [`Self::peek_record`] shows.
+    pub fn drop_record(&mut self) {
+        self.outputs.pop_front();
     }
 
     /// What to do next, until there is nothing more.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if let Some(record) = self.poll_record() {
+        if let Some(record) = self.outputs.pop_front() {
             return Some(Output::Record(record));
         }
         let (seq, purpose) = self.cycle.take_request()?;

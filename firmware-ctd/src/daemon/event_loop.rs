@@ -32,7 +32,7 @@ use super::{clock, log as log_backend};
 use crate::config::Config;
 use crate::engine::{Engine, Output, Purpose, Source};
 use crate::limited;
-use crate::record::Kind;
+use crate::record::{Kind, Record};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
 use crate::wire::{Family, Writer, request};
@@ -417,7 +417,7 @@ impl<'m> EventLoop<'m> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Record(record) => {
-                    give(&mut self.engine, &mut self.edge, &record);
+                    give(&mut self.edge, &record).note(&mut self.engine);
                 }
                 Output::StartDump { seq, purpose } => self.start_dump(now.boot, seq, purpose),
             }
@@ -523,17 +523,32 @@ fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batc
         }
         for raw in Messages::new(datagram.bytes) {
             engine.handle_message(now, source, raw);
-            while let Some(record) = engine.poll_record() {
-                give(engine, edge, &record);
+            while let Some(record) = engine.peek_record() {
+                let missed = give(edge, record);
+                engine.drop_record();
+                missed.note(engine);
             }
         }
     }
 }
 
-/// Gives a record to the sinks, if it is of a destroyed flow, and to those who watch.
-fn give(engine: &mut Engine<'_>, edge: &mut Edge, record: &crate::record::Record) {
-    if record.kind == Kind::Destroy {
-        engine.ledger_mut().sink_failed += edge.sinks.take(record);
+/// What became of a record.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missed {
+    sinks: u64,
+    watchers: u64,
+}
+
+impl Missed {
+    fn note(self, engine: &mut Engine<'_>) {
+        let ledger = engine.ledger_mut();
+        ledger.sink_failed += self.sinks;
+        ledger.clients_behind += self.watchers;
     }
-    engine.ledger_mut().clients_behind += edge.control.show(record);
+}
+
+/// Gives a record to the sinks, if it is of a destroyed flow, and to those who watch.
+fn give(edge: &mut Edge, record: &Record) -> Missed {
+    let sinks = if record.kind == Kind::Destroy { edge.sinks.take(record) } else { 0 };
+    Missed { sinks, watchers: edge.control.show(record) }
 }

@@ -14,12 +14,11 @@
 
 use super::events::Relation;
 use super::{Engine, OUTPUTS};
-use crate::probe;
 use crate::record::{Cause, Kind};
 use crate::table::{FlowRef, Key, Slot, flag};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::{Header, flags};
-use crate::wire::{Conntrack, Event, Message};
+use crate::wire::{Conntrack, Message};
 
 /// How long no destroy may have been late before something missed is called gone. The kernel
 /// repeats a destroy after at most 1 s.
@@ -278,20 +277,29 @@ impl Engine<'_> {
         cycle.resync_at = Some(cycle.not_before);
     }
 
-    /// A message from the request socket.
+    /// Whether the message belongs to the dump under way; notes if it says that the table changed
+    /// beneath it.
+    fn is_of_dump(&mut self, header: &Header) -> bool {
+        let Phase::Dumping { interrupted, .. } = &mut self.cycle.phase else { return false };
+        let of_this = header.seq == self.cycle.seq;
+        *interrupted |= of_this && header.has(flags::DUMP_INTR);
+        of_this
+    }
+
+    /// An entry from the request socket.
+    pub(super) fn handle_entry(&mut self, now: Now, header: &Header, ct: &Conntrack<'_>) {
+        if self.is_of_dump(header) {
+            self.on_dump_entry(now, ct);
+        }
+    }
+
+    /// Any other message from the request socket: the end of a dump, or a refusal.
     pub(super) fn handle_reply(&mut self, now: Now, header: &Header, message: &Message<'_>) {
-        if header.seq != self.cycle.seq {
+        if !self.is_of_dump(header) {
             return;
         }
-        let Phase::Dumping { interrupted, .. } = &mut self.cycle.phase else { return };
-        *interrupted |= header.has(flags::DUMP_INTR);
-        let broken = *interrupted;
+        let broken = matches!(self.cycle.phase, Phase::Dumping { interrupted: true, .. });
         match message {
-            Message::Conntrack { event: Event::New | Event::Update, ct } => {
-                if !probe::is_probe(ct) {
-                    self.on_dump_entry(now, ct);
-                }
-            }
             Message::Done(done) if done.errno == 0 && !broken => {
                 self.cycle.phase = Phase::Sweeping { bucket: 0 };
                 self.cycle.missed = 0;

@@ -51,6 +51,18 @@ impl Event {
     /// The flags that tell a new entry.
     const NEW: u16 = flags::CREATE | flags::EXCL;
 
+    /// What a message with this header tells of a conntrack entry, if that is what it is about:
+    /// its payload can then be read by [`Conntrack::parse`] alone.
+    #[inline]
+    #[must_use]
+    pub const fn of_conntrack(header: &Header) -> Option<Self> {
+        match header.kind {
+            kind::CT_NEW => Some(Self::of_new(header)),
+            kind::CT_DELETE => Some(Self::Destroy),
+            _ => None,
+        }
+    }
+
     const fn of_new(header: &Header) -> Self {
         if header.has(Self::NEW) { Self::New } else { Self::Update }
     }

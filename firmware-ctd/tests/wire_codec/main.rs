@@ -2,6 +2,7 @@
 
 mod capture;
 mod captures;
+mod hostile;
 mod roundtrip;
 mod support;
 mod values;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 use crate::config::DEFAULT_SOCKET;
+use crate::config::value::Quoted;
 use crate::filter::{Filter, FilterError};
 use crate::nearest::nearest;
 
@@ -192,15 +193,21 @@ fn next(parser: &mut Parser, topic: Topic) -> Result<Option<Word>, UsageError> {
         lexopt::Error::UnexpectedValue { option, .. } => {
             wrong(&format!("{option} takes no value"), topic)
         }
-        other => wrong(&shown(&other.to_string()), topic),
+        _ => wrong("an option cannot be read", topic),
     })?;
     Ok(arg.map(|arg| match arg {
         Arg::Short('h') | Arg::Long("help") => Word::Help,
         Arg::Short('V') | Arg::Long("version") => Word::Version,
-        Arg::Short(letter) => Word::Option(format!("-{}", letter.escape_default())),
-        Arg::Long(name) => Word::Option(format!("--{}", name.escape_default())),
+        Arg::Short(letter) => Word::Option(printable("-", letter.encode_utf8(&mut [0; 4]))),
+        Arg::Long(name) => Word::Option(printable("--", name)),
         Arg::Value(word) => Word::Plain(word),
     }))
+}
+
+/// `dashes` and `name`, which is cut after 40 characters and has `?` for control characters.
+fn printable(dashes: &str, name: &str) -> String {
+    let plain = |letter: char| if letter.is_control() { '?' } else { letter };
+    dashes.chars().chain(name.chars().take(40).map(plain)).collect()
 }
 
 fn rest(parser: &mut Parser, topic: Topic) -> Result<Action, UsageError> {
@@ -218,7 +225,7 @@ fn rest(parser: &mut Parser, topic: Topic) -> Result<Action, UsageError> {
                 } else {
                     ""
                 };
-                let message = format!("{} takes no \"{}\"{hint}", topic.name(), shown(&word));
+                let message = format!("{} takes no {}{hint}", topic.name(), Quoted(&word));
                 return Err(wrong(&message, topic));
             }
         }
@@ -284,11 +291,6 @@ fn text(word: OsString, topic: Topic) -> Result<String, UsageError> {
     word.into_string().map_err(|_| wrong("a filter is not UTF-8 text", topic))
 }
 
-/// At most 40 characters of a foreign word, without control characters.
-fn shown(word: &str) -> String {
-    word.chars().take(40).flat_map(char::escape_debug).collect()
-}
-
 fn wrong(message: &str, topic: Topic) -> UsageError {
     let command = topic.name();
     let gap = if command.is_empty() { "" } else { " " };
@@ -297,12 +299,12 @@ fn wrong(message: &str, topic: Topic) -> UsageError {
 
 fn wrong_filter(words: &[String], error: FilterError) -> UsageError {
     let word = words.get(error.index).map_or("", String::as_str);
-    UsageError(format!("filter \"{}\": {}", shown(word), error))
+    UsageError(format!("filter {}: {error}", Quoted(word)))
 }
 
 fn unknown_command(command: &OsStr) -> UsageError {
     let word = command.to_string_lossy();
-    let message = format!("unknown command \"{}\"", shown(&word));
+    let message = format!("unknown command {}", Quoted(&word));
     match nearest(&word, &mut COMMANDS.iter().map(|(name, _)| *name)) {
         Some(name) => UsageError(format!("{message}; did you mean \"{name}\"?")),
         None => wrong(&message, Topic::Program),
@@ -310,7 +312,7 @@ fn unknown_command(command: &OsStr) -> UsageError {
 }
 
 fn unknown_option(written: &str, topic: Topic) -> UsageError {
-    let message = format!("{} has no option {}", topic.name(), shown(written));
+    let message = format!("{} has no option {written}", topic.name());
     let mut names = OPTIONS.iter().filter(|(.., topics)| topics.contains(&topic)).map(|o| o.0);
     match written.strip_prefix("--").and_then(|word| nearest(word, &mut names)) {
         Some(name) => UsageError(format!("{message}; did you mean --{name}?")),

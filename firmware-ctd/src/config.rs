@@ -2,7 +2,7 @@
 //!
 //! One table, [`schema::SCHEMA`], names every key with its type, range, default and explanation.
 //! Reading, checking, the reference in the README and every front-end follow it. A front-end
-//! ([`file`] for TOML) only finds sections, keys and values with their places and feeds them to a
+//! ([`document`] for TOML) only finds sections, keys and values with their places and feeds them to a
 //! [`draft::Draft`].
 //!
 //! Every key has a default, so an empty file is valid. Several files overlay each other: per key
@@ -12,6 +12,7 @@
 //! Limits: a file of 256 KiB, 64 faults reported a file. Reading allocates; it is done before
 //! `Ready`, and by a process of its own later.
 
+pub mod document;
 pub mod draft;
 mod fault;
 pub mod file;
@@ -22,7 +23,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::exit;
-pub use fault::{Fault, Faults, Place};
+pub use fault::{Fault, Faults, MOST_FAULTS, Place};
 pub use schema::KeyName;
 
 /// Where the control socket is when nothing else is said.

@@ -175,7 +175,7 @@ fn condition(word: &str) -> Result<Condition, FilterFault> {
         "sport=" => (Ports::parse(value).map(Condition::SrcPort), PORT),
         "dport=" => (Ports::parse(value).map(Condition::DstPort), PORT),
         "port=" => (Ports::parse(value).map(Condition::Port), PORT),
-        "zone=" => (decimal(value).map(Condition::Zone), ZONE),
+        "zone=" => (decimal_u16(value).map(Condition::Zone), ZONE),
         "mark=" => (mark(value), MARK),
         "state=" => (tcp_state(value).map(Condition::State), STATE),
         flag => return Ok(Condition::AnyStatus(status_bits(flag))),
@@ -210,20 +210,37 @@ fn family(value: &str) -> Option<u8> {
 
 fn protocol(value: &str) -> Option<u8> {
     let named = PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(value));
-    named.map(|(_, number)| *number).or_else(|| decimal(value))
+    named.map(|(_, number)| *number).or_else(|| decimal_u8(value, u8::MAX))
 }
 
 fn tcp_state(value: &str) -> Option<u8> {
-    let same = |a: u8, b: u8| a.eq_ignore_ascii_case(&b) || (a == b'-' && b == b'_');
-    let state = TCP_STATES.iter().position(|name| {
-        name.len() == value.len() && name.bytes().zip(value.bytes()).all(|(a, b)| same(a, b))
-    });
+    let state = TCP_STATES.iter().position(|name| is_state(name, value));
     state.and_then(|number| u8::try_from(number).ok())
 }
 
-/// A decimal number without a sign.
-fn decimal<T: core::str::FromStr>(value: &str) -> Option<T> {
-    if value.bytes().all(|b| b.is_ascii_digit()) { value.parse().ok() } else { None }
+/// Whether `value` is `name`, in any case and with `_` for `-`.
+#[inline(never)]
+fn is_state(name: &str, value: &str) -> bool {
+    let same = |a: u8, b: u8| a == b.to_ascii_lowercase() || (a == b'-' && b == b'_');
+    name.len() == value.len() && name.bytes().zip(value.bytes()).all(|(a, b)| same(a, b))
+}
+
+/// A decimal number without a sign, at most `most`.
+fn decimal(value: &str, most: u32) -> Option<u32> {
+    let mut number = 0u32;
+    for digit in value.bytes() {
+        let digit = char::from(digit).to_digit(10)?;
+        number = number.checked_mul(10)?.checked_add(digit)?;
+    }
+    if value.is_empty() || number > most { None } else { Some(number) }
+}
+
+fn decimal_u8(value: &str, most: u8) -> Option<u8> {
+    decimal(value, u32::from(most)).and_then(|number| u8::try_from(number).ok())
+}
+
+fn decimal_u16(value: &str) -> Option<u16> {
+    decimal(value, u32::from(u16::MAX)).and_then(|number| u16::try_from(number).ok())
 }
 
 /// A number, decimal or hexadecimal behind `0x`.
@@ -231,7 +248,7 @@ fn number(value: &str) -> Option<u32> {
     match value.strip_prefix("0x") {
         Some(hex) if !hex.starts_with('+') => u32::from_str_radix(hex, 16).ok(),
         Some(_) => None,
-        None => decimal(value),
+        None => decimal(value, u32::MAX),
     }
 }
 
@@ -253,7 +270,7 @@ struct Net {
 impl Net {
     fn parse(value: &str) -> Option<Self> {
         let (addr, prefix) = match value.split_once('/') {
-            Some((addr, prefix)) => (addr, Some(decimal(prefix)?)),
+            Some((addr, prefix)) => (addr, Some(decimal_u8(prefix, 128)?)),
             None => (value, None),
         };
         let addr: IpAddr = addr.parse().ok()?;
@@ -290,7 +307,7 @@ struct Ports {
 impl Ports {
     fn parse(value: &str) -> Option<Self> {
         let (first, last) = value.split_once('-').unwrap_or((value, value));
-        let (first, last) = (decimal(first)?, decimal(last)?);
+        let (first, last) = (decimal_u16(first)?, decimal_u16(last)?);
         if first <= last { Some(Self { first, last }) } else { None }
     }
 

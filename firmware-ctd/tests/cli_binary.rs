@@ -1,5 +1,7 @@
 //! The program itself: what it prints, where, and with which exit code.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 

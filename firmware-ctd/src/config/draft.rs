@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::schema::{self, SCHEMA, Section};
+use super::schema::{self, Key, SCHEMA, Section};
 use super::value::{Kind, Quoted, Value};
 use super::{Config, Fault, Faults, FileSink, Log, LogTarget, Place, Sink};
 use crate::nearest::nearest;
@@ -25,6 +25,14 @@ pub struct Draft {
 pub struct Instance {
     section: &'static Section,
     index: usize,
+}
+
+impl Instance {
+    /// What the section may hold.
+    #[must_use]
+    pub const fn section(&self) -> &'static Section {
+        self.section
+    }
 }
 
 impl Draft {
@@ -105,9 +113,10 @@ impl Draft {
         let Some(known) = section.keys.iter().find(|known| known.name == key) else {
             return Err(place.fault(unknown_key(section, key)));
         };
-        let checked = known.kind.check(value).map_err(|wrong| {
-            place.fault(not_allowed(&[section.name, ".", known.name], value, wrong, &known.kind))
-        })?;
+        let checked = known
+            .kind
+            .check(value)
+            .map_err(|wrong| place.fault(not_allowed(section.name, known, value, wrong)))?;
         known.store(&mut self.config, at.index, checked);
         if let (Kind::Path(_), Some(known_at)) = (known.kind, self.sink_places.get_mut(at.index)) {
             if section.variant.is_some() {
@@ -192,7 +201,8 @@ fn unknown_variant(name: &str, wanted: &str) -> String {
     unknown("type", wanted, " of sink", &mut names(), &mut names())
 }
 
-fn unknown_key(section: &Section, key: &str) -> String {
+/// The fault of a key that `section` does not have.
+pub(super) fn unknown_key(section: &Section, key: &str) -> String {
     let names = || section.keys.iter().map(|known| known.name);
     let mut homes = SCHEMA.iter().filter(|s| s.keys.iter().any(|known| known.name == key));
     if let Some(home) = homes.next() {
@@ -226,6 +236,7 @@ fn unknown(
     message
 }
 
-fn not_allowed(name: &[&str], value: Value<'_>, wrong: &str, kind: &Kind) -> String {
-    format!("{} = {value} {wrong}; allowed: {kind}", name.concat())
+/// The fault of a key whose value is `wrong`.
+pub(super) fn not_allowed(section: &str, key: &Key, value: Value<'_>, wrong: &str) -> String {
+    format!("{section}.{} = {value} {wrong}; allowed: {}", key.name, key.kind)
 }

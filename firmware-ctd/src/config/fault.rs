@@ -86,15 +86,55 @@ impl Faults {
         self.list.push(fault);
     }
 
-    /// Appends the faults of one file: by line, at most `most`, then how many there are more.
-    pub(super) fn append(&mut self, mut faults: Vec<Fault>, most: usize) {
-        faults.sort_by_key(|fault| fault.line);
-        let more = faults.len().saturating_sub(most);
-        let file = faults.first().map(|fault| fault.file.clone());
-        faults.truncate(most);
-        self.list.append(&mut faults);
-        if let (Some(file), true) = (file, more > 0) {
-            self.push(Fault { file, line: None, message: format!("and {more} faults more") });
+    /// Appends the faults of one file.
+    pub(super) fn append(&mut self, file: FileFaults) {
+        let FileFaults { path, list, more } = file;
+        self.list.extend(list);
+        if more > 0 {
+            self.push(Fault { file: path, line: None, message: format!("and {more} faults more") });
+        }
+    }
+}
+
+/// Most faults that are reported of one file.
+pub const MOST_FAULTS: usize = 64;
+
+/// The first [`MOST_FAULTS`] faults of one file by line, and how many there are more.
+#[derive(Debug)]
+pub(super) struct FileFaults {
+    path: PathBuf,
+    list: Vec<Fault>,
+    more: u32,
+}
+
+impl FileFaults {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), list: Vec::new(), more: 0 }
+    }
+
+    /// Adds a fault behind those of its line and of the lines before.
+    pub(super) fn add(&mut self, line: u32, message: String) {
+        let line = Some(line);
+        let place = self.list.partition_point(|fault| fault.line <= line);
+        if self.list.len() == MOST_FAULTS {
+            self.more = self.more.saturating_add(1);
+            if place == MOST_FAULTS {
+                return;
+            }
+            self.list.pop();
+        }
+        self.list.insert(place, Fault { file: self.path.clone(), line, message });
+    }
+
+    /// Keeps the faults whose line meets `keep`.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
+        self.list.retain(|fault| fault.line.is_none_or(&mut keep));
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.more = self.more.saturating_add(other.more);
+        for fault in other.list {
+            self.add(fault.line.unwrap_or(0), fault.message);
         }
     }
 }

@@ -53,7 +53,7 @@ pub fn receive(socket: &OwnedFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(nix::sys::socket::recv(socket.as_raw_fd(), into, MsgFlags::empty())?)
 }
 
-/// Joins one multicast group.
+/// Joins one multicast group. Bind first: an unbound socket is told nothing.
 ///
 /// # Errors
 /// What `setsockopt` gives.

@@ -1,7 +1,7 @@
 //! `firmware-ctd` with its file sink.
 
 use super::account::{each_line, tuple};
-use super::{Account, Setup};
+use super::{Account, Peer, Setup};
 use firmware_ctd::wire::{Protocol, Tuple};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -12,12 +12,13 @@ use std::path::Path;
 use std::process::Command;
 
 const SINK: &str = "flows.jsonl";
+const SOCKET: &str = "ctd.sock";
 
 /// Defaults, but for what the set-up names and a sink that does not rotate.
 pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<()> {
     let mut text = format!(
         "[control]\nsocket = \"{}\"\n[[sink]]\ntype = \"file\"\npath = \"{}\"\nmax_bytes = \"1GiB\"\n",
-        setup.path("ctd.sock"),
+        setup.path(SOCKET),
         setup.path(SINK),
     );
     if let Some(buffer) = setup.buffer {
@@ -30,6 +31,17 @@ pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<
     fs::write(&file, text)?;
     command.arg("run").arg("-c").arg(file);
     Ok(())
+}
+
+/// What the daemon whose files are in `directory` says of itself.
+pub(super) fn status(programs: &Path, directory: &Path) -> io::Result<Value> {
+    let program = Peer::Ctd.program(programs).ok_or(io::ErrorKind::NotFound)?;
+    let socket = directory.join(SOCKET);
+    let output = Command::new(program).args(["status", "--json", "-s"]).arg(socket).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// The sink and, if it was rotated, what came before.

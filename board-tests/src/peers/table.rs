@@ -66,11 +66,15 @@ fn ratios(results: &Results, load: &Load, other: Peer, out: &mut dyn Write) -> i
             .zip(others)
             .filter_map(|(own, other)| Some(own.get(column.figure)? / other.get(column.figure)?));
         let ratios: Vec<f64> = pairs.filter(|it| it.is_finite()).collect();
-        let shown = column.compared && !ratios.is_empty();
+        let alike = other.sees_all_events() || column.figure != loads::CPU_EVENT;
+        let shown = column.compared && alike && !ratios.is_empty();
         if shown { spread(&ratios, 2) } else { String::new() }
     });
-    let name = format!("firmware-ctd / {}", other.name());
-    writeln!(out, "{name:<NAME$}{}", row(cells))
+    let row = row(cells);
+    if row.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{:<NAME$}{row}", format!("firmware-ctd / {}", other.name()))
 }
 
 fn row(cells: impl Iterator<Item = String>) -> String {

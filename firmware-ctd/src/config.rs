@@ -16,6 +16,7 @@ pub mod document;
 pub mod draft;
 mod fault;
 pub mod file;
+mod node;
 pub mod schema;
 pub mod value;
 

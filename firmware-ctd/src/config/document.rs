@@ -10,14 +10,15 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use toml_parser::decoder::{Encoding, ScalarKind};
+use toml_parser::decoder::Encoding;
 use toml_parser::parser::{EventReceiver, RecursionGuard, ValidateWhitespace, parse_document};
 use toml_parser::{ErrorSink, Expected, ParseError, Source, Span};
 
 use super::draft::{self, Draft, Instance};
 use super::fault::FileFaults;
+use super::node::{LIST, Node, TABLE};
 use super::schema::{SCHEMA, Section};
-use super::value::{Quoted, Value};
+use super::value::Quoted;
 use super::{Faults, Place};
 
 /// Deepest nesting of lists and tables in a value.
@@ -76,38 +77,6 @@ impl Lines {
     /// The line of byte `offset`, counted from 1.
     fn number(&self, offset: usize) -> u32 {
         u32::try_from(self.0.partition_point(|start| *start <= offset)).unwrap_or(u32::MAX)
-    }
-}
-
-/// A value that may have to wait until its section is known.
-enum Node<'t> {
-    Bool(bool),
-    Integer(i64),
-    Text(Cow<'t, str>),
-    List(Vec<Self>),
-    Other(&'t str, &'static str),
-}
-
-const TABLE: Node<'static> = Node::Other("{...}", "is a section");
-const LIST: Node<'static> = Node::Other("[...]", "is a list");
-
-impl Node<'_> {
-    /// The value; `items` are those of a list.
-    fn value<'v>(&'v self, items: &'v [Value<'v>]) -> Value<'v> {
-        match self {
-            Self::Bool(flag) => Value::Bool(*flag),
-            Self::Integer(number) => Value::Integer(*number),
-            Self::Text(text) => Value::Text(text),
-            Self::List(_) => Value::List(items),
-            Self::Other(text, wrong) => Value::Other(text, wrong),
-        }
-    }
-
-    fn items(&self) -> Vec<Value<'_>> {
-        match self {
-            Self::List(items) => items.iter().map(|item| item.value(&[])).collect(),
-            _ => Vec::new(),
-        }
     }
 }
 
@@ -443,21 +412,6 @@ impl<'t, 'd> Reader<'t, 'd> {
             self.base = base;
         }
     }
-
-    fn node(&self, span: Span, encoding: Option<Encoding>, error: &mut dyn ErrorSink) -> Node<'t> {
-        let Some(raw) = self.source.get(span) else { return LIST };
-        let written = raw.as_str();
-        let raw = toml_parser::Raw::new_unchecked(written, encoding, span);
-        let mut text = Cow::Borrowed("");
-        match raw.decode_scalar(&mut text, error) {
-            ScalarKind::String => Node::Text(text),
-            ScalarKind::Boolean(flag) => Node::Bool(flag),
-            ScalarKind::Integer(radix) => i64::from_str_radix(&text, radix.value())
-                .map_or(Node::Other(written, "is out of range"), Node::Integer),
-            ScalarKind::Float => Node::Other(written, "is a floating-point number"),
-            ScalarKind::DateTime => Node::Other(written, "is a date"),
-        }
-    }
 }
 
 impl EventReceiver for Reader<'_, '_> {
@@ -499,7 +453,7 @@ impl EventReceiver for Reader<'_, '_> {
     }
 
     fn scalar(&mut self, span: Span, encoding: Option<Encoding>, error: &mut dyn ErrorSink) {
-        let node = self.node(span, encoding, error);
+        let node = Node::decode(self.source, span, encoding, error);
         match self.frames.last() {
             Some(Frame::Ignored) => {}
             Some(Frame::List | Frame::Sections(_)) => self.list.push(node),

@@ -201,8 +201,6 @@ fn engine(config: &Config, events: EventPath) -> Result<Engine<'static>, Failure
             ),
         )
     })?;
-    // Best effort: only the kernel or the user switched reliability off.
-    let events = if config.events.reliable { events } else { events.min(EventPath::BestEffort) };
     let settings = Settings {
         events,
         refresh: Duration::from_secs(u64::from(table.refresh_s)),
@@ -263,11 +261,13 @@ fn take_over(config: &mut Config, new: &Config) {
     config.kernel = new.kernel.clone();
     config.log = new.log.clone();
     config.events.coalesce_ms = new.events.coalesce_ms;
+    config.events.reliable = new.events.reliable;
     config.table.refresh_s = new.table.refresh_s;
     for (config::Sink::File(old), config::Sink::File(new)) in
         config.sinks.iter_mut().zip(&new.sinks)
     {
         old.max_bytes = new.max_bytes;
+        old.reliable = new.reliable;
     }
 }
 

@@ -328,7 +328,7 @@ impl<'m> Engine<'m> {
     /// message after which the outputs are polled.
     fn give_out(&mut self, record: Record) {
         if self.outputs.push_back(record).is_err() {
-            self.ledger.sink_failed += 1;
+            self.ledger.outputs_full += 1;
         }
     }
 }

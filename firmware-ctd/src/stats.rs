@@ -61,6 +61,7 @@ counters! {
         truncated: "messages longer than the receive buffer (messages)",
         vanished_unseen: "flows whose end nobody told: reported with their last known counters",
         sink_failed: "records that a sink could not take: exact",
+        outputs_full: "records that the engine had no room for: never expected",
         table_full: "flows not held for want of room: reported from their DESTROY alone",
         extensions_full: "flows held without labels, helper or the like for want of room",
         clients_behind: "lines that slow readers of the event stream missed (best effort)",
@@ -71,7 +72,7 @@ impl Ledger {
     /// Destroyed flows that were not reported at all.
     #[must_use]
     pub const fn lost(&self) -> u64 {
-        self.sink_failed
+        self.sink_failed + self.outputs_full
     }
 }
 

@@ -30,7 +30,7 @@ use super::sys::{Batch, SocketMemory};
 use super::sysctl::{self, Setting};
 use super::{clock, log as log_backend};
 use crate::config::Config;
-use crate::engine::{Engine, Output, Purpose, Source};
+use crate::engine::{Engine, EventPath, Output, Purpose, Source};
 use crate::limited;
 use crate::record::{Kind, Record};
 use crate::time::{Duration, Instant, Now};
@@ -104,6 +104,8 @@ pub struct EventLoop<'m> {
     /// The inner one and the event sockets.
     outer: Epoll,
     batches: Batches,
+    /// What the self-test found.
+    tested: EventPath,
     coalesce: Duration,
     manage_sysctls: bool,
     /// How long the last nap was meant to be.
@@ -142,6 +144,7 @@ impl<'m> EventLoop<'m> {
         outer.add(&edge.state, input(token::STATE))?;
         outer.add(&edge.destroy, input(token::DESTROY))?;
         let mut this = Self {
+            tested: engine.settings().events,
             engine,
             edge,
             facts,
@@ -168,9 +171,21 @@ impl<'m> EventLoop<'m> {
         self.coalesce = Duration::from_millis(u64::from(config.events.coalesce_ms));
         self.manage_sysctls = config.kernel.manage_sysctls;
         let mut settings = self.engine.settings();
+        settings.events = self.worth(config);
         settings.refresh = Duration::from_secs(u64::from(config.table.refresh_s));
         self.engine.set_settings(settings);
         self.edge.sinks.reconfigure(config);
+    }
+
+    /// Asks for what the configuration wants of events; what they are worth then.
+    fn worth(&self, config: &Config) -> EventPath {
+        let reliable = config.events.reliable;
+        for socket in [&self.edge.state, &self.edge.destroy] {
+            if let Err(error) = socket.set_reliable(reliable) {
+                log::warn!("events.reliable = {reliable}: {error}");
+            }
+        }
+        if reliable { self.tested } else { self.tested.min(EventPath::BestEffort) }
     }
 
     /// What the edge tells of itself in a status.
@@ -210,6 +225,7 @@ impl<'m> EventLoop<'m> {
         self.poll_engine(now);
         self.read_dump_part(now)?;
         self.edge.sinks.flush(now.boot);
+        self.engine.ledger_mut().sink_failed = self.edge.sinks.refused();
         self.check_settings(now.boot);
         self.serve_watchers(now);
         Ok(())
@@ -417,7 +433,8 @@ impl<'m> EventLoop<'m> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Record(record) => {
-                    give(&mut self.edge, &record).note(&mut self.engine);
+                    let missed = give(&mut self.edge, &record);
+                    self.engine.ledger_mut().clients_behind += missed;
                 }
                 Output::StartDump { seq, purpose } => self.start_dump(now.boot, seq, purpose),
             }
@@ -526,29 +543,17 @@ fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batc
             while let Some(record) = engine.peek_record() {
                 let missed = give(edge, record);
                 engine.drop_record();
-                missed.note(engine);
+                engine.ledger_mut().clients_behind += missed;
             }
         }
     }
 }
 
-/// What became of a record.
-#[derive(Clone, Copy, Debug, Default)]
-struct Missed {
-    sinks: u64,
-    watchers: u64,
-}
-
-impl Missed {
-    fn note(self, engine: &mut Engine<'_>) {
-        let ledger = engine.ledger_mut();
-        ledger.sink_failed += self.sinks;
-        ledger.clients_behind += self.watchers;
+/// Gives a record to the sinks, if it is of a destroyed flow, and to those who watch; returns how
+/// many of those missed it.
+fn give(edge: &mut Edge, record: &Record) -> u64 {
+    if record.kind == Kind::Destroy {
+        edge.sinks.take(record);
     }
-}
-
-/// Gives a record to the sinks, if it is of a destroyed flow, and to those who watch.
-fn give(edge: &mut Edge, record: &Record) -> Missed {
-    let sinks = if record.kind == Kind::Destroy { edge.sinks.take(record) } else { 0 };
-    Missed { sinks, watchers: edge.control.show(record) }
+    edge.control.show(record)
 }

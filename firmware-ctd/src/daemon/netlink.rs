@@ -49,15 +49,23 @@ impl EventSocket {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.set_non_blocking(true)?;
         set_receive_buffer(&socket, receive_buffer)?;
-        if reliable {
-            socket.set_broadcast_error(true)?;
-        }
+        socket.set_broadcast_error(reliable)?;
         socket.set_no_enobufs(true)?;
         socket.bind_auto()?;
         for &group in groups {
             socket.add_membership(group)?;
         }
         Ok(Self { socket })
+    }
+
+    /// Asks the kernel to keep what does not fit, or not to any more: then it lets go of what it
+    /// has kept so far.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) says.
+    pub fn set_reliable(&self, reliable: bool) -> io::Result<()> {
+        self.socket.set_broadcast_error(reliable)
     }
 
     /// Receives what waits.

@@ -45,7 +45,7 @@ pub struct SinkState<'s> {
     pub delivered: u64,
     /// Records taken and not yet written.
     pub owed: u64,
-    /// Records refused.
+    /// Records refused, or dropped by a sink that is not reliable.
     pub refused: u64,
     /// Attempts to write that failed.
     pub failures: u64,
@@ -68,13 +68,20 @@ impl Sinks {
         Self { files: files.collect(), scratch: vec![0; json::MAX_LINE].into() }
     }
 
-    /// Gives a record to every sink; returns how many refused it.
-    pub fn take(&mut self, record: &Record) -> u64 {
+    /// Gives a record to every sink.
+    pub fn take(&mut self, record: &Record) {
         let mut line = Text::new(&mut self.scratch);
         json::line(&mut line, record);
-        let refused =
-            self.files.iter_mut().map(|sink| u64::from(sink.offer(line.as_bytes()).is_err()));
-        refused.sum()
+        for sink in &mut self.files {
+            // The sink counts what it refuses.
+            let _ = sink.offer(line.as_bytes());
+        }
+    }
+
+    /// Records that sinks refused or dropped, each sink for itself.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.states().map(|sink| sink.refused).sum()
     }
 
     /// Writes out what the sinks took.
@@ -87,7 +94,7 @@ impl Sinks {
     /// Takes over what a changed configuration may change while the daemon runs.
     pub fn reconfigure(&mut self, config: &Config) {
         for (sink, config::Sink::File(file)) in self.files.iter_mut().zip(&config.sinks) {
-            sink.set_max_bytes(file.max_bytes);
+            sink.reconfigure(file);
         }
     }
 

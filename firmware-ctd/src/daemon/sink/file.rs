@@ -33,6 +33,8 @@ pub struct FileSink {
     rotated: PathBuf,
     target: String,
     max_bytes: u64,
+    /// Keep what cannot be written, to try again.
+    reliable: bool,
     file: Option<File>,
     /// Bytes in the file.
     written: u64,
@@ -63,6 +65,7 @@ impl FileSink {
             path: config.path.clone(),
             rotated: rotated.into(),
             max_bytes: config.max_bytes,
+            reliable: config.reliable,
             file: None,
             written: 0,
             buffer: vec![0; BUFFER_BYTES].into(),
@@ -81,9 +84,10 @@ impl FileSink {
         sink
     }
 
-    /// Changes the size at which the file is rotated.
-    pub fn set_max_bytes(&mut self, max_bytes: u64) {
-        self.max_bytes = max_bytes;
+    /// Takes over what may change while the daemon runs: everything but the path.
+    pub fn reconfigure(&mut self, config: &config::FileSink) {
+        self.max_bytes = config.max_bytes;
+        self.reliable = config.reliable;
     }
 
     fn ensure_open(&mut self) -> bool {
@@ -125,6 +129,20 @@ impl FileSink {
             );
         }
         self.errno = errno;
+        if !self.reliable {
+            self.drop_all();
+        }
+    }
+
+    /// Best effort: what could not be written is gone, and counted.
+    fn drop_all(&mut self) {
+        self.refused += self.owed;
+        self.owed = 0;
+        self.filled = 0;
+        if core::mem::take(&mut self.torn) {
+            // Opening the file anew cuts off what was written of the line.
+            self.file = None;
+        }
     }
 
     /// Writes the buffer; true if it is empty then.

@@ -9,7 +9,7 @@
 //! the later file wins; a later file that has any `[[sink]]` (or `sink = []`) replaces the whole
 //! list of the earlier ones. All faults of all files are reported at once.
 //!
-//! Limits: a file of 256 KiB, 64 faults reported a file. Reading allocates; it is done before
+//! Limits: a file of 256 KiB, 64 faults reported a file, 16 sinks. Reading allocates; it is done before
 //! `Ready`, and by a process of its own later.
 
 pub mod document;

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use firmware_ctd::config::{self, Config, Sink};
+use firmware_ctd::config::draft::{Draft, MOST_SINKS};
+use firmware_ctd::config::{self, Config, Faults, Sink, document};
 use proptest::prelude::*;
 
 /// A directory of one test, removed at its end.
@@ -43,6 +44,14 @@ fn read_bytes(bytes: &[u8]) -> Result<Config, String> {
     let file = dir.file("a.toml", bytes);
     config::load(std::slice::from_ref(&file))
         .map_err(|faults| faults.to_string().replace(file.to_str().unwrap(), "FILE"))
+}
+
+/// The faults of `text` alone, without the check of the whole.
+fn in_memory(text: &str) -> Faults {
+    let mut draft = Draft::new();
+    let mut faults = Faults::default();
+    document::read(Path::new("FILE"), text, &mut draft, &mut faults);
+    faults
 }
 
 fn faults(text: &str) -> Vec<String> {
@@ -260,6 +269,15 @@ fn two_sinks_with_one_path_are_a_fault_of_the_later_line() {
 }
 
 #[test]
+fn there_are_at_most_sixteen_sinks() {
+    let sinks = |n: usize| -> String {
+        (0..n).map(|i| format!("[[sink]]\ntype = 'file'\npath = '/{i}'\n")).collect()
+    };
+    assert_eq!(read(&sinks(MOST_SINKS)).unwrap().sinks.len(), 16);
+    assert_eq!(faults(&sinks(MOST_SINKS + 1)), ["FILE:50: more than 16 sinks"]);
+}
+
+#[test]
 fn files_that_cannot_be_read_say_why() {
     let dir = Dir::new();
     let fault = |path: &Path| config::load(&[path.to_path_buf()]).unwrap_err().to_string();
@@ -338,25 +356,32 @@ fn fragments() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    // Each case writes a file.
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn any_bytes_are_judged_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = read_bytes(&bytes);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
 
     #[test]
-    fn almost_valid_files_are_judged_without_panic(text in fragments()) {
-        if let Err(faults) = read(&text) {
-            let lines = u32::try_from(text.split('\n').count()).unwrap();
-            for fault in faults.lines() {
-                let place = fault.strip_prefix("FILE").unwrap_or_else(|| panic!("{fault:?}"));
-                let line = place.strip_prefix(':').and_then(|rest| rest.split(':').next());
-                if let Some(Ok(line)) = line.map(str::parse::<u32>) {
-                    prop_assert!(line >= 1 && line <= lines, "{}", fault);
-                }
-                prop_assert!(!fault.contains(char::is_control), "{:?}", fault);
-            }
+    fn any_text_is_judged_without_panic(text in "\\PC{0,200}|[\\x00-\\x7f]{0,200}") {
+        let _ = in_memory(&text);
+    }
+
+    #[test]
+    fn faults_of_almost_valid_files_are_one_line_each_and_in_the_file(text in fragments()) {
+        let lines = u32::try_from(text.split('\n').count()).unwrap();
+        let faults = in_memory(&text);
+        for fault in faults.as_slice() {
+            let line = fault.line.unwrap();
+            prop_assert!(line >= 1 && line <= lines, "{}", fault);
+            prop_assert!(!fault.to_string().contains(char::is_control), "{:?}", fault);
         }
+        prop_assert!(faults.as_slice().is_sorted_by_key(|fault| fault.line));
     }
 }

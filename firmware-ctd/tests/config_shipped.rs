@@ -19,7 +19,9 @@ fn expected_default_file() -> String {
     let mut out = String::new();
     for section in SCHEMA {
         let brackets = if section.variant.is_some() { ("[[", "]]") } else { ("[", "]") };
-        out += &format!("\n# {}\n{}{}{}\n", section.help, brackets.0, section.name, brackets.1);
+        out += "\n";
+        out += &wrapped(section.help);
+        out += &format!("{}{}{}\n", brackets.0, section.name, brackets.1);
         for key in section.keys {
             out += &wrapped(key.help);
             out += &wrapped(&format!("Allowed: {}", key.kind));

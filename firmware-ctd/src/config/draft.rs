@@ -11,6 +11,9 @@ use super::value::{Kind, Quoted, Value};
 use super::{Config, Fault, Faults, FileSink, Log, LogTarget, Place, Sink};
 use crate::nearest::nearest;
 
+/// Most sinks of a configuration.
+pub const MOST_SINKS: usize = 16;
+
 /// A configuration in the making.
 #[derive(Debug)]
 pub struct Draft {
@@ -79,7 +82,8 @@ impl Draft {
     /// Opens section `name`; `variant` is the value of `type` where the section has one.
     ///
     /// # Errors
-    /// The section is not known or not built in, or its type is missing or not known.
+    /// The section is not known or not built in, its type is missing or not known, or there are
+    /// [`MOST_SINKS`] already.
     pub fn open(
         &mut self,
         name: &str,
@@ -91,6 +95,9 @@ impl Draft {
             return Ok(Instance { section, index: 0 });
         }
         self.replace_sinks();
+        if self.config.sinks.len() == MOST_SINKS {
+            return Err(place.fault(format!("more than {MOST_SINKS} sinks")));
+        }
         let at = Instance { section, index: self.config.sinks.len() };
         self.config.sinks.push(Sink::File(FileSink::default()));
         self.sink_places.push((place.file.to_path_buf(), place.line));

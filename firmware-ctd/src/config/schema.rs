@@ -70,7 +70,8 @@ pub static SCHEMA: &[Section] = &[
     Section {
         name: "sink",
         variant: Some("file"),
-        help: "JSON lines into a file, one for each destroyed flow.",
+        help: "JSON lines into a file, one for each destroyed flow. At most 16 sinks; of several \
+               configuration files, the last that has a sink gives them all.",
         keys: FILE_SINK,
     },
     Section { name: "control", variant: None, help: "The control socket.", keys: CONTROL },

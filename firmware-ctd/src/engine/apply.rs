@@ -47,8 +47,14 @@ impl Engine<'_> {
     /// Takes over counters. When they run backwards, somebody zeroed them: what was counted before
     /// is kept as a base, and the sums are a lower bound from then on.
     fn apply_counters(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
-        let Some((orig, reply)) = ct.counters_orig.zip(ct.counters_reply) else { return };
         let flow = self.table.flow(slot);
+        let Some((orig, reply)) = ct.counters_orig.zip(ct.counters_reply) else {
+            if flow.as_of_s() == 0 {
+                // Nothing was counted before: that is known as of the first that was heard.
+                self.table.flow_mut(slot).set_as_of_s(now.boot.as_secs_u32());
+            }
+            return;
+        };
         let (counted, old) = (flow.has(flag::COUNTERS), flow.counters());
         if counted && runs_backwards(old, [orig, reply]) {
             if !flow.has(flag::INEXACT) {

@@ -2,7 +2,9 @@
 
 mod capture;
 mod captures;
+mod differential;
 mod hostile;
+mod messages;
 mod roundtrip;
 mod support;
 mod values;

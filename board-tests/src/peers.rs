@@ -182,6 +182,12 @@ pub fn start(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
 const SAID: &str = "said.txt";
 
 impl Running {
+    /// Which listener it is.
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> i32 {

@@ -23,7 +23,8 @@ in network namespaces of their own. Best as root: else receive buffers stay smal
   --json FILE      writes every sample of every round
   --no-build       do not build firmware-ctd first
   --help           this text
-Exit code: 0; 1 when firmware-ctd lost a flow; 64 for wrong usage; 69 when a peer is missing.";
+Exit code: 0; 1 when firmware-ctd lost a flow; 64 for wrong usage; 69 when a peer is missing;
+70 when it could not measure.";
 
 struct Arguments {
     options: Options,
@@ -31,7 +32,17 @@ struct Arguments {
     build: bool,
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench-peers: {error}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Box<dyn Error>> {
     board_tests::lab::enter()?;
     let arguments = match arguments() {
         Ok(Some(arguments)) => arguments,

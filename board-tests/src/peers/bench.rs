@@ -5,7 +5,7 @@
 //! taken within a round; the table shows the least, the median and the greatest over the rounds.
 
 use super::loads::{self, Load};
-use super::{Guard, Peer, Running, Setup, table};
+use super::{Guard, Peer, RaisedMaximum, Running, Setup, table};
 use crate::lab::{Context, Netns};
 use crate::load::Loader;
 use crate::measure;
@@ -89,6 +89,8 @@ impl Bench {
             .iter()
             .filter(|load| self.options.loads.iter().any(|name| name == load.name))
             .collect();
+        let raise = !self.options.quick && chosen.iter().any(|load| load.name == "scale");
+        let _raised = if raise { RaisedMaximum::to(loads::SCALE_MAXIMUM)? } else { None };
         let peers = self.options.peers.clone();
         let turns: usize = chosen.iter().map(|it| it.of(&peers).count()).sum();
         self.step = (0, self.options.rounds * u32::try_from(turns).unwrap_or(u32::MAX));

@@ -44,6 +44,14 @@ pub(super) fn status(programs: &Path, directory: &Path) -> io::Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// Events that the daemon whose files are in `directory` received so far.
+pub(super) fn events_received(programs: &Path, directory: &Path) -> io::Result<Option<u64>> {
+    let status = status(programs, directory)?;
+    let count = |name| status["stats"][name].as_u64();
+    let counts = [count("events_new"), count("events_update"), count("events_destroy")];
+    Ok(counts.into_iter().sum())
+}
+
 /// The sink and, if it was rotated, what came before.
 pub(super) fn account(directory: &Path) -> io::Result<Account> {
     let mut destroys = 0;

@@ -10,8 +10,8 @@ const NAME: usize = 26;
 const CELL: usize = 18;
 
 pub(super) fn print(results: &Results, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let root = if nix::unistd::geteuid().is_root() { "root" } else { "not root" };
-    writeln!(out, "{}, {}, {root}", measure::processor(), measure::kernel())?;
+    let who = if first_user_namespace() { "" } else { ", not root: receive buffers stay small" };
+    writeln!(out, "{}, {}{who}", measure::processor(), measure::kernel())?;
     writeln!(
         out,
         "{} paired rounds; least/median/greatest; receive buffer {} KiB asked by every listener",
@@ -33,6 +33,12 @@ pub(super) fn print(results: &Results, options: &Options, out: &mut dyn Write) -
     writeln!(out, "ulogd2 is told of destroys only: compare it by flow, not by event.")
 }
 
+/// Whether user ids are what they are on the machine: in a user namespace only some are mapped.
+fn first_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 fn one_load(
     results: &Results,
     load: &Load,
@@ -49,10 +55,26 @@ fn one_load(
             writeln!(out, "{:<NAME$}{}", peer.name(), row(cells))?;
         }
     }
+    for peer in &peers {
+        missed(results, load, *peer, out)?;
+    }
     if load.columns.iter().any(|column| column.compared) {
         for other in peers.iter().filter(|peer| **peer != Peer::Ctd) {
             ratios(results, load, *other, out)?;
         }
+    }
+    Ok(())
+}
+
+/// A listener that missed events did less work: said where it was so.
+fn missed(results: &Results, load: &Load, peer: Peer, out: &mut dyn Write) -> io::Result<()> {
+    let samples = results.samples.get(&(load.name, peer)).map_or(&[][..], Vec::as_slice);
+    let missing = samples
+        .iter()
+        .filter_map(|it| Some(it.get(loads::EVENTS)? - it.get(loads::RECEIVED)?))
+        .fold(0.0, f64::max);
+    if missing > 0.0 {
+        writeln!(out, "  {} missed {missing} events in its worst round", peer.name())?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use firmware_ctd::wire::nlmsg::flags;
 use firmware_ctd::wire::{
     Conntrack, Expect, ExpectNat, Family, Filter, Full, Header, Helper, L4, Message, Messages,
     NatRange, ProtoInfo, Protocol, Sctp, SeqAdj, Status, SynProxy, Tcp, TcpFlags, TcpState, Tuple,
-    Writer, request,
+    TupleFilter, Writer, request,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -115,7 +115,7 @@ struct Capture {
 
 impl Capture {
     fn open() -> Result<Self> {
-        let mut listener = socket()?;
+        let listener = socket()?;
         for group in 1..=6 {
             listener.add_membership(group)?;
         }
@@ -381,12 +381,55 @@ fn dumps(capture: &mut Capture) -> Result<()> {
     capture.ask("table", |w, seq| request::dump(w, seq, Family::Unspec))?;
     let filter = Filter { family: Family::Ipv4, mark: Some(0xdead_beef), ..Filter::default() };
     capture.ask("mark 0xdeadbeef", |w, seq| request::dump_filtered(w, seq, &filter))?;
+    for (name, filter) in filters()? {
+        capture.ask(&format!("filter {name}"), |w, seq| request::dump_filtered(w, seq, &filter))?;
+    }
     let snat = tuple(V4.0, V4.1, Protocol::TCP, ports(41001, 80))?;
     capture.ask("one entry", |w, seq| request::get(w, seq, &snat, None))?;
     capture.ask("dying", request::get_dying)?;
     capture.ask("unconfirmed", request::get_unconfirmed)?;
     capture.ask("statistics", request::get_stats)?;
     capture.ask("cpu statistics", request::get_cpu_stats)
+}
+
+/// One filter for each flag that the codec has for `CTA_FILTER`, and for zone and status.
+fn filters() -> Result<Vec<(&'static str, Filter)>> {
+    let any = TupleFilter::default();
+    let of = |proto, filter| TupleFilter { proto: Some(proto), ..filter };
+    let tcp = |filter| of(Protocol::TCP, filter);
+    let orig = |orig| Filter { family: Family::Ipv4, orig, ..Filter::default() };
+    let orig_v6 = |filter| Filter { family: Family::Ipv6, ..orig(filter) };
+    let reply = |reply| Filter { family: Family::Ipv4, reply, ..Filter::default() };
+    let assured = Some(Status(Status::ASSURED));
+    let ping = TupleFilter {
+        icmp_id: Some(0x1234),
+        icmp_kind: Some(8),
+        icmp_code: Some(0),
+        ..of(Protocol::ICMP, any)
+    };
+    let ping6 = TupleFilter { icmp_kind: Some(128), ..of(Protocol::ICMPV6, ping) };
+    Ok(vec![
+        ("source", orig(TupleFilter { src: Some("10.9.0.1".parse()?), ..any })),
+        ("destination", orig(TupleFilter { dst: Some("10.9.0.2".parse()?), ..any })),
+        ("source ipv6", orig_v6(TupleFilter { src: Some(V6.0.parse()?), ..any })),
+        ("protocol", orig(of(Protocol::UDPLITE, any))),
+        ("source port", orig(tcp(TupleFilter { src_port: Some(41004), ..any }))),
+        ("destination port", orig(tcp(TupleFilter { dst_port: Some(443), ..any }))),
+        ("icmp", orig(ping)),
+        ("other icmp id", orig(TupleFilter { icmp_id: Some(1), ..ping })),
+        ("other icmp type", orig(TupleFilter { icmp_kind: Some(1), ..ping })),
+        ("other icmp code", orig(TupleFilter { icmp_code: Some(1), ..ping })),
+        ("icmpv6", orig_v6(ping6)),
+        ("other icmpv6 id", orig_v6(TupleFilter { icmp_id: Some(1), ..ping6 })),
+        ("other icmpv6 type", orig_v6(TupleFilter { icmp_kind: Some(1), ..ping6 })),
+        ("other icmpv6 code", orig_v6(TupleFilter { icmp_code: Some(1), ..ping6 })),
+        ("original zone", orig(TupleFilter { zone: Some(8), ..any })),
+        ("reply", reply(TupleFilter { dst: Some("203.0.113.1".parse()?), ..any })),
+        ("reply port", reply(tcp(TupleFilter { dst_port: Some(50000), ..any }))),
+        ("zone", Filter { zone: Some(7), ..Filter::default() }),
+        ("status", Filter { status: assured, ..Filter::default() }),
+        ("mark and mask", Filter { mark: Some(0xef), mark_mask: Some(0xff), ..Filter::default() }),
+    ])
 }
 
 /// Requests that the kernel refuses, on sockets with and without capped and extended answers.

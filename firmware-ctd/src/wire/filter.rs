@@ -71,7 +71,8 @@ pub struct TupleFilter {
     pub src: Option<IpAddr>,
     /// Destination address. Not for IPv6, see [`TupleFilter::src`].
     pub dst: Option<IpAddr>,
-    /// Zone of this direction.
+    /// Zone of this direction. Linux (seen in 6.18) takes it and does not compare it: it lists the
+    /// other zones too. [`Filter::zone`] works.
     pub zone: Option<u16>,
     /// Layer 4 protocol.
     pub proto: Option<Protocol>,
@@ -81,7 +82,7 @@ pub struct TupleFilter {
     pub dst_port: Option<u16>,
     /// ICMP identifier; of ICMPv6 if [`TupleFilter::proto`] is, here and below.
     pub icmp_id: Option<u16>,
-    /// ICMP type.
+    /// ICMP type. The kernel refuses (EINVAL) one that has no answer, such as an error's.
     pub icmp_kind: Option<u8>,
     /// ICMP code.
     pub icmp_code: Option<u8>,

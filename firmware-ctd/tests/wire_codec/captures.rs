@@ -291,6 +291,49 @@ fn dumps_list_what_was_made() {
     assert!(matches!(marked[..], [Message::Conntrack { ct, .. }] if ct.mark == Some(0xdead_beef)));
 }
 
+/// Each filter let through what it names: the bits of `CTA_FILTER` are the kernel's.
+#[test]
+fn filters_were_understood() {
+    let dumps = by_name(DUMPS);
+    let listed = |name: &str| -> BTreeSet<Tuple> {
+        let datagrams = &dumps[format!("filter {name}").as_str()];
+        let messages = datagrams.iter().flat_map(|datagram| all_messages(datagram));
+        messages
+            .filter_map(|message| match message {
+                Message::Conntrack { ct, .. } => ct.orig,
+                _ => None,
+            })
+            .collect()
+    };
+    let tcp = |port| v4(Protocol::TCP, ports(port, 80));
+    let ping = |kind| L4::Icmp { id: 0x1234, kind, code: 0 };
+    for (name, only) in [
+        ("protocol", v4(Protocol::UDPLITE, ports(40003, 5004))),
+        ("source port", tcp(41004)),
+        ("destination port", v4(Protocol::TCP, ports(40001, 443))),
+        ("icmp", v4(Protocol::ICMP, ping(8))),
+        ("icmpv6", v6(Protocol::ICMPV6, ping(128))),
+        ("reply", tcp(41001)),
+        ("reply port", tcp(41001)),
+        ("zone", tcp(41005)),
+        ("mark and mask", tcp(41004)),
+    ] {
+        assert_eq!(listed(name), BTreeSet::from([only]), "{name}");
+    }
+    for name in ["other icmp id", "other icmp code", "other icmpv6 id", "other icmpv6 code"] {
+        assert_eq!(listed(name), BTreeSet::new(), "{name}");
+    }
+    for name in ["source", "destination"] {
+        let found = listed(name);
+        assert_eq!(found.len(), 6, "{name}");
+        assert!(found.iter().all(|orig| orig.src.to_string() == "10.9.0.1"), "{name}");
+    }
+    assert!(listed("status").contains(&tcp(41010)));
+    // What Linux does wrong, as the filter's documentation says.
+    assert_eq!(listed("source ipv6"), BTreeSet::new(), "eight flows have this source");
+    assert!(listed("original zone").contains(&tcp(41001)), "its zone is another one");
+}
+
 #[test]
 fn statistics() {
     let dumps = by_name(DUMPS);

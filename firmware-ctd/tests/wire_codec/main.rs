@@ -1,4 +1,5 @@
 //! Tests of the ctnetlink codec: `firmware_ctd::wire`.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod capture;
 mod captures;

@@ -190,7 +190,7 @@ impl<'m> Engine<'m> {
     ) {
         let raw = match raw {
             Ok(raw) => raw,
-            Err(error) => return self.count_malformed(error),
+            Err(error) => return self.on_malformed(source, error),
         };
         // Entries are read apart from all else, so that they are not moved about in memory.
         if let Some(event) = Event::of_conntrack(&raw.header) {
@@ -199,7 +199,7 @@ impl<'m> Engine<'m> {
                 Ok(ct) if source == Source::Request => self.handle_entry(now, &raw.header, ct),
                 Ok(ct) if event == Event::Destroy => self.on_destroy(now, ct),
                 Ok(ct) => self.on_state(now, event, ct),
-                Err(error) => self.count_malformed(*error),
+                Err(error) => self.on_malformed(source, *error),
             };
         }
         match &Message::parse(&raw) {
@@ -208,7 +208,15 @@ impl<'m> Engine<'m> {
             }
             Ok(Message::Expect { .. }) => self.stats.expectations += 1,
             Ok(_) => self.stats.other_messages += 1,
-            Err(error) => self.count_malformed(*error),
+            Err(error) => self.on_malformed(source, *error),
+        }
+    }
+
+    /// What a dump shows in a message that cannot be read would seem to be gone.
+    fn on_malformed(&mut self, source: Source, error: wire::Error) {
+        self.count_malformed(error);
+        if source == Source::Request {
+            self.cycle.spoil_dump();
         }
     }
 
@@ -229,7 +237,8 @@ impl<'m> Engine<'m> {
             Source::Destroy => 1,
             Source::Request => return,
         };
-        let new = total.wrapping_sub(self.drops[index]);
+        // The count of a socket that was opened anew begins again.
+        let new = total.checked_sub(self.drops[index]).unwrap_or(total);
         self.drops[index] = total;
         if new == 0 {
             return;
@@ -250,6 +259,7 @@ impl<'m> Engine<'m> {
     /// A message that was longer than the receive buffer: its rest is gone.
     pub fn handle_truncated(&mut self, now: Instant) {
         self.ledger.truncated += 1;
+        self.cycle.spoil_dump();
         self.cycle.want_resync(now);
     }
 
@@ -276,6 +286,7 @@ impl<'m> Engine<'m> {
 
     /// Changes what can be changed.
     pub fn set_settings(&mut self, settings: Settings) {
+        self.cycle.change_refresh(self.settings.refresh, settings.refresh);
         self.settings = settings;
     }
 

@@ -74,7 +74,8 @@ pub struct Record {
     pub start_ns: Option<u64>,
     /// End, wall clock in nanoseconds. When the end was not seen: when it was noticed.
     pub end_ns: Option<u64>,
-    /// When the counters were last told, if the end was not seen.
+    /// If the end was not seen: when the counters were last told, or, where none ever were, when
+    /// the flow was last known to live.
     pub as_of_ns: Option<u64>,
     /// Original tuple.
     pub orig: Tuple,

@@ -62,7 +62,8 @@ counters! {
         vanished_unseen: "flows whose end nobody told: reported with their last known counters",
         sink_failed: "records that a sink could not take: exact",
         outputs_full: "records that the engine had no room for: never expected",
-        table_full: "flows not held for want of room: reported from their DESTROY alone",
+        table_full: "times that a flow was not held for want of room (attempts): such flows are \
+            reported from their DESTROY alone",
         extensions_full: "flows held without labels, helper or the like for want of room",
         clients_behind: "lines that slow readers of the event stream missed (best effort)",
     }

@@ -1,7 +1,7 @@
 //! What a message says goes into the table; what the table holds becomes a record.
 
 use super::Engine;
-use super::events::{runs_backwards, sum, wall_of, zone_of};
+use super::events::{runs_backwards, start_of, sum, wall_of, zone_of};
 use crate::record::{Cause, Kind, Record};
 use crate::table::{Extension, HelperName, L4State, Slot, flag};
 use crate::time::Now;
@@ -11,6 +11,9 @@ impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
     pub(super) fn apply(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
         self.apply_counters(now, slot, ct);
+        if self.table.flow(slot).has(flag::MISSED) {
+            self.cycle.found_missed();
+        }
         let generation = self.cycle.generation();
         let mut flow = self.table.flow_mut(slot);
         flow.set_generation(generation);
@@ -30,7 +33,7 @@ impl Engine<'_> {
         if let Some(timeout_s) = ct.timeout_s {
             flow.set_expires_s(now.boot.as_secs_u32().saturating_add(timeout_s));
         }
-        if let Some(start_ns) = ct.start_ns {
+        if let Some(start_ns) = start_of(ct) {
             flow.set_start(start_ns, flag::START_EXACT);
         }
         if let Some(state) = l4_state_of(ct) {
@@ -49,8 +52,8 @@ impl Engine<'_> {
     fn apply_counters(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
         let flow = self.table.flow(slot);
         let Some((orig, reply)) = ct.counters_orig.zip(ct.counters_reply) else {
-            if flow.as_of_s() == 0 {
-                // Nothing was counted before: that is known as of the first that was heard.
+            if !flow.has(flag::COUNTERS) {
+                // Where nothing was counted yet, it is when the flow was last known to live.
                 self.table.flow_mut(slot).set_as_of_s(now.boot.as_secs_u32());
             }
             return;

@@ -6,16 +6,20 @@
 //!
 //! Every dump has a generation; whatever shows a flow (an entry, a NEW, an UPDATE) stamps it. When
 //! a dump is complete, a sweep walks the table: a flow with an older stamp was *missed*. A dump is
-//! no snapshot, and a DESTROY may be under way, so a missed flow is only marked; a second dump
-//! follows, once no destroy has been late for [`QUIET`], and what that one misses too is gone.
+//! no snapshot, and a DESTROY may be under way, so a missed flow is only marked. The next dump
+//! that begins [`QUIET`] later, and as long after the last destroy that was late, *judges*: what it
+//! misses too is gone. If anything is still marked by then, such a dump is made at once, to
+//! confirm; what the confirmation is the first to miss waits for the next regular dump, so that
+//! dumps do not follow one another without an end where flows end all the time.
 //!
-//! Dumps that fail, are interrupted (`NLM_F_DUMP_INTR`) or fall silent are made again, each time
-//! after a longer wait. Resyncs wait longer too while overruns go on.
+//! Dumps that fail, are interrupted (`NLM_F_DUMP_INTR`), cannot be read whole or fall silent are
+//! made again, each time after a longer wait; nothing is concluded from them. Resyncs wait longer
+//! too while overruns go on.
 
-use super::events::Relation;
+use super::events::{shows, start_of};
 use super::{Engine, OUTPUTS};
 use crate::record::{Cause, Kind};
-use crate::table::{FlowRef, Key, Slot, flag};
+use crate::table::{Key, Slot, flag};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::{Header, flags};
 use crate::wire::{Conntrack, Message};
@@ -70,6 +74,7 @@ enum Phase {
     },
     /// A dump is complete; the table is walked through from this bucket on.
     Sweeping {
+        purpose: Purpose,
         bucket: usize,
     },
 }
@@ -93,9 +98,11 @@ pub(super) struct Cycle {
     backoff: Duration,
     last_resync: Instant,
     last_late_destroy: Option<Instant>,
-    /// The dump under way began late enough to call gone what earlier ones missed.
+    /// A dump that begins after this may call gone what earlier ones missed.
+    judge_from: Instant,
+    /// The dump under way began late enough for that.
     judging: bool,
-    /// Missed by the sweep under way and not judged.
+    /// Flows in the table that are marked as missed.
     missed: u32,
     complete: bool,
 }
@@ -116,6 +123,7 @@ impl Cycle {
             backoff: BACKOFF_MIN,
             last_resync: Instant::BOOT,
             last_late_destroy: None,
+            judge_from: Instant::BOOT,
             judging: false,
             missed: 0,
             complete: false,
@@ -147,12 +155,29 @@ impl Cycle {
         self.last_late_destroy = Some(now);
     }
 
+    /// A missed flow was heard of again, or is gone.
+    pub(super) fn found_missed(&mut self) {
+        self.missed = self.missed.saturating_sub(1);
+    }
+
+    /// Something of the dump under way was lost: nothing may be concluded from what it shows.
+    pub(super) fn spoil_dump(&mut self) {
+        if let Phase::Dumping { interrupted, .. } = &mut self.phase {
+            *interrupted = true;
+        }
+    }
+
+    /// The refresh that is due counts from the last dump on, also when the period changes.
+    pub(super) fn change_refresh(&mut self, old: Duration, new: Duration) {
+        self.refresh_at = self.refresh_at.map(|at| at - old + new);
+    }
+
     /// When the next dump is due, and for what.
     fn due(&self) -> Option<(Instant, Purpose)> {
         let wishes = [
             self.start.then_some((Instant::BOOT, Purpose::Start)),
             self.resync_at.map(|at| (at, Purpose::Resync)),
-            self.confirm_at.map(|at| (at.max(self.quiet_at()), Purpose::Confirm)),
+            self.confirm_at.filter(|_| self.missed > 0).map(|at| (at.max(self.quiet_at()), Purpose::Confirm)),
             self.refresh_at.map(|at| (at, Purpose::Refresh)),
         ];
         let (at, purpose) = wishes.into_iter().flatten().min_by_key(|&(at, _)| at)?;
@@ -181,15 +206,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Does what is due: starts a dump, gives up one that fell silent, goes on with a sweep.
+    /// Does what is due: starts a dump, or goes on with a sweep.
     pub fn handle_timeout(&mut self, now: Now) {
         match self.cycle.phase {
             Phase::Idle => self.start_dump_if_due(now.boot),
-            Phase::Dumping { heard, .. } if now.boot.since(heard) > SILENCE => {
-                self.dump_failed(now.boot);
-            }
             Phase::Dumping { .. } => {}
-            Phase::Sweeping { bucket } => self.sweep(now, bucket),
+            Phase::Sweeping { purpose, bucket } => self.sweep(now, purpose, bucket),
         }
     }
 
@@ -208,10 +230,15 @@ impl Engine<'_> {
         }
     }
 
-    /// The request socket had nothing although a dump is under way: looks again a little later.
+    /// The request socket had nothing although a dump is under way: looks again a little later, or
+    /// gives the dump up if that has gone on for long. (Only who looked can tell: a daemon that was
+    /// stopped has not been listening to silence.)
     pub fn dump_part_missing(&mut self, now: Instant) {
-        if let Phase::Dumping { read_at, .. } = &mut self.cycle.phase {
+        if let Phase::Dumping { read_at, heard, .. } = &mut self.cycle.phase {
             *read_at = now + PACE_MAX;
+            if now.since(*heard) > SILENCE {
+                self.dump_failed(now);
+            }
         }
     }
 
@@ -254,8 +281,7 @@ impl Engine<'_> {
             }
             Purpose::Confirm => {}
         }
-        cycle.judging =
-            now >= cycle.quiet_at() && cycle.confirm_at.is_some_and(|confirm| confirm <= now);
+        cycle.judging = now >= cycle.quiet_at().max(cycle.judge_from);
         // Any dump serves as a resync and as a refresh.
         cycle.resync_at = None;
         cycle.lost_since = None;
@@ -298,11 +324,10 @@ impl Engine<'_> {
         if !self.is_of_dump(header) {
             return;
         }
-        let broken = matches!(self.cycle.phase, Phase::Dumping { interrupted: true, .. });
+        let Phase::Dumping { purpose, interrupted, .. } = self.cycle.phase else { return };
         match message {
-            Message::Done(done) if done.errno == 0 && !broken => {
-                self.cycle.phase = Phase::Sweeping { bucket: 0 };
-                self.cycle.missed = 0;
+            Message::Done(done) if done.errno == 0 && !interrupted => {
+                self.cycle.phase = Phase::Sweeping { purpose, bucket: 0 };
             }
             Message::Done(_) => self.dump_failed(now.boot),
             Message::Response(response) if response.errno != 0 => self.dump_failed(now.boot),
@@ -312,32 +337,32 @@ impl Engine<'_> {
 
     fn on_dump_entry(&mut self, now: Now, ct: &Conntrack<'_>) {
         self.stats.dump_entries += 1;
-        let Some(key) = self.key_of(ct) else { return };
-        let slot = match self.table.find(&key) {
-            None if self.is_stale(now, &key, ct) => None,
-            None => self.begin(&key, flag::FROM_DUMP),
-            Some(newest) => match relation_of_dump(&self.table.flow(newest), ct) {
-                Relation::Same => Some(newest),
-                Relation::Later if !self.is_stale(now, &key, ct) => {
-                    self.begin_successor(newest, &key, flag::FROM_DUMP)
-                }
-                Relation::Later | Relation::Earlier => None,
-            },
-        };
-        match slot {
-            Some(slot) => {
-                self.table.flow_mut(slot).change_flags(0, flag::DOUBTFUL);
-                self.apply(now, slot, ct);
-            }
-            None => self.stats.stale_dump_entries += 1,
+        let Some(key) = self.key_of(ct) else { return self.cycle.spoil_dump() };
+        if let Some(slot) = self.slot_of_entry(now, &key, ct) {
+            self.table.flow_mut(slot).change_flags(0, flag::DOUBTFUL | flag::REPLACED);
+            self.apply(now, slot, ct);
         }
+    }
+
+    /// The flow that an entry means, made if need be; nothing if it is stale or there is no room.
+    fn slot_of_entry(&mut self, now: Now, key: &Key, ct: &Conntrack<'_>) -> Option<Slot> {
+        let found = self.find_match(key, |flow| shows(flow, ct));
+        if found.is_some_and(|slot| self.table.flow(slot).has(flag::START_EXACT)) {
+            return found;
+        }
+        if self.is_stale(now, key, ct) {
+            self.stats.stale_dump_entries += 1;
+            return None;
+        }
+        found.or_else(|| self.begin(self.table.find(key), key, flag::FROM_DUMP))
     }
 
     /// Whether the entry is of a flow whose DESTROY has been handled: parts of a dump are made
     /// ready before they are read.
     fn is_stale(&self, now: Now, key: &Key, ct: &Conntrack<'_>) -> bool {
-        if ct.start_ns.is_some() {
-            return self.is_repeat(self.keys.key(key, ct.start_ns));
+        let start_ns = start_of(ct);
+        if start_ns.is_some() {
+            return self.is_repeat(self.keys.key(key, start_ns));
         }
         let stone = self.tombstones.find(key.hash(), ct.id.unwrap_or(0));
         stone.is_some_and(|s| now.boot.as_secs_u32().saturating_sub(s.at_s) <= STALE_S)
@@ -345,35 +370,32 @@ impl Engine<'_> {
 
     /// Walks on through the table: marks what the dump did not show, and reports what an earlier
     /// one did not show either.
-    fn sweep(&mut self, now: Now, from: usize) {
+    fn sweep(&mut self, now: Now, purpose: Purpose, from: usize) {
         let end = (from + SWEEP_STEP).min(self.table.buckets());
         for bucket in from..end {
             let mut next = self.table.first(bucket);
             while let Some(slot) = next {
                 if self.outputs.len() >= OUTPUTS - 1 {
-                    self.cycle.phase = Phase::Sweeping { bucket };
+                    self.cycle.phase = Phase::Sweeping { purpose, bucket };
                     return;
                 }
                 next = self.table.next(slot);
                 self.sweep_flow(now, slot);
             }
         }
-        self.cycle.phase = Phase::Sweeping { bucket: end };
+        self.cycle.phase = Phase::Sweeping { purpose, bucket: end };
         if end == self.table.buckets() {
-            self.end_sweep(now.boot);
+            self.end_sweep(now.boot, purpose);
         }
     }
 
     fn sweep_flow(&mut self, now: Now, slot: Slot) {
         let flow = self.table.flow(slot);
-        if flow.generation() == self.cycle.generation && !flow.has(flag::REPLACED) {
-            return;
-        }
         // What this sweep has marked is stamped with the generation before, so that going over a
         // bucket again changes nothing.
         let marked = self.cycle.generation.wrapping_sub(1);
-        let missed_before = flow.has(flag::MISSED) && flow.generation() != self.cycle.generation;
-        if missed_before && flow.generation() == marked {
+        let (generation, missed_before) = (flow.generation(), flow.has(flag::MISSED));
+        if generation == self.cycle.generation || missed_before && generation == marked {
             return;
         }
         if missed_before && self.cycle.judging && now.boot >= self.cycle.quiet_at() {
@@ -381,8 +403,8 @@ impl Engine<'_> {
         }
         if !missed_before {
             self.stats.flows_missed += 1;
+            self.cycle.missed += 1;
         }
-        self.cycle.missed += 1;
         let mut flow = self.table.flow_mut(slot);
         flow.change_flags(flag::MISSED, 0);
         flow.set_generation(marked);
@@ -401,32 +423,19 @@ impl Engine<'_> {
                 self.report_destroy(record);
             }
         }
-        self.table.remove(slot);
+        self.forget(slot);
     }
 
-    fn end_sweep(&mut self, now: Instant) {
+    fn end_sweep(&mut self, now: Instant, purpose: Purpose) {
         self.stats.dumps += 1;
         let cycle = &mut self.cycle;
         cycle.phase = Phase::Idle;
         cycle.complete = true;
         cycle.refresh_at = Some(now + self.settings.refresh);
-        cycle.confirm_at = (cycle.missed > 0).then(|| now + QUIET);
-    }
-}
-
-/// Which flow an entry of a dump means.
-fn relation_of_dump(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Relation {
-    let same_id = ct.id.is_none_or(|id| id == flow.id());
-    match ct.start_ns {
-        Some(start) if flow.has(flag::START_EXACT) => match start.cmp(&flow.start_ns()) {
-            core::cmp::Ordering::Equal => Relation::Same,
-            core::cmp::Ordering::Less => Relation::Earlier,
-            core::cmp::Ordering::Greater => Relation::Later,
-        },
-        Some(start) if flow.has(flag::START_EVENT) && start > flow.start_ns() => Relation::Later,
-        Some(_) if flow.has(flag::START_EVENT) && !same_id => Relation::Earlier,
-        _ if same_id => Relation::Same,
-        _ => Relation::Later,
+        cycle.judge_from = now + QUIET;
+        let judged = cycle.judging && now >= cycle.quiet_at();
+        let confirmed = purpose == Purpose::Confirm && judged;
+        cycle.confirm_at = (!confirmed).then(|| now + QUIET);
     }
 }
 
@@ -449,6 +458,8 @@ mod tests {
         cycle.start = false;
         let at = Instant::from_micros(10_000_000);
         cycle.confirm_at = Some(at);
+        assert_eq!(cycle.due(), None, "nothing is missed");
+        cycle.missed = 1;
         assert_eq!(cycle.due(), Some((at, Purpose::Confirm)));
         cycle.destroys_were_late(at);
         assert_eq!(cycle.due(), Some((at + QUIET, Purpose::Confirm)));

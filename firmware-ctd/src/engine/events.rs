@@ -13,21 +13,25 @@ use crate::table::{FlowRef, Key, Slot, flag};
 use crate::time::{NANOS_PER_SEC, Now};
 use crate::wire::{Conntrack, Counters, Event, Tuple};
 
-/// After this long a tombstone means nothing any more.
-const TOMBSTONE_S: u32 = 60;
+/// After this long a tombstone means nothing any more. Another processor's event is late by
+/// milliseconds; more is for a daemon that was stopped and catches up.
+const TOMBSTONE_S: u32 = 10;
 
 /// A NEW's time may seem to be before the start by so much, when the clock is being adjusted.
 const CLOCK_SLACK_NS: u64 = 10_000_000;
 
-/// How a message relates to a flow in the table.
+/// An event of a dying flow may be this much later than its end.
+const OVERLAP_NS: u64 = 10_000_000;
+
+/// Whether a message means a flow of the table with the same tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relation {
-    /// It means this flow.
-    Same,
-    /// It means an earlier flow with this tuple.
-    Earlier,
-    /// It means a later flow with this tuple.
-    Later,
+pub(super) enum Match {
+    /// It means this one: their starts are equal.
+    Exact,
+    /// It may mean this one: the ids are equal, and no time speaks against it.
+    Perhaps,
+    /// It means another one.
+    No,
 }
 
 /// Whether a NEW or UPDATE of a flow that the table does not hold is of a dead one.
@@ -66,25 +70,38 @@ impl Engine<'_> {
         key: &Key,
         ct: &Conntrack<'_>,
     ) -> Option<Slot> {
-        if let Some(slot) = self.table.find(key) {
-            return match relation_of_state(&self.table.flow(slot), ct) {
-                Relation::Same => Some(slot),
-                Relation::Later => self.begin_successor(slot, key, 0),
-                Relation::Earlier => {
-                    self.stats.late_events += 1;
-                    None
-                }
-            };
+        let newest = self.table.find(key);
+        let same = newest.and_then(|newest| self.with_id(newest, key, ct.id));
+        let early = same.or(newest).is_some_and(|slot| is_before(&self.table.flow(slot), ct));
+        if let (Some(slot), false) = (same, early) {
+            return Some(slot);
         }
         let late = self.late(now, key, ct);
-        if late == Late::Yes {
-            self.stats.late_events += 1;
-            return None;
+        match same {
+            // A clock that was set back makes the events of living flows seem early.
+            Some(slot) if late != Late::Yes => return Some(slot),
+            None if late != Late::Yes && !early => {}
+            _ => {
+                self.stats.late_events += 1;
+                return None;
+            }
         }
         if !fresh {
             self.stats.updates_without_new += 1;
         }
-        self.begin(key, if late == Late::Perhaps { flag::DOUBTFUL } else { 0 })
+        self.begin(newest, key, if late == Late::Perhaps { flag::DOUBTFUL } else { 0 })
+    }
+
+    /// The newest flow with this key and `CTA_ID`.
+    fn with_id(&self, newest: Slot, key: &Key, id: Option<u32>) -> Option<Slot> {
+        let mut next = Some(newest);
+        while let Some(slot) = next {
+            if id.is_none_or(|id| id == self.table.flow(slot).id()) {
+                return Some(slot);
+            }
+            next = self.table.next_older(slot, key);
+        }
+        None
     }
 
     /// Remembers when a NEW came: the start is at or before it, and a DESTROY whose stop is before
@@ -105,44 +122,45 @@ impl Engine<'_> {
         }
         match ct.event_ns {
             Some(event_ns) if event_ns <= stone.stop_ns => Late::Yes,
-            Some(_) if stone.stop_ns != 0 => Late::No,
+            // Another processor may have been busy with a packet while the flow died.
+            Some(event_ns) if stone.stop_ns != 0 && event_ns - stone.stop_ns > OVERLAP_NS => {
+                Late::No
+            }
             _ => Late::Perhaps,
         }
     }
 
-    /// Puts a flow in, without anything but its key.
-    pub(super) fn begin(&mut self, key: &Key, flags: u32) -> Option<Slot> {
+    /// Puts a flow in, without anything but its key; before `earlier`, an earlier one with this key
+    /// whose DESTROY is still to come.
+    pub(super) fn begin(&mut self, earlier: Option<Slot>, key: &Key, flags: u32) -> Option<Slot> {
         let Ok(slot) = self.table.insert(key) else {
             self.ledger.table_full += 1;
             return None;
         };
         self.table.flow_mut(slot).change_flags(flags, 0);
+        if let Some(earlier) = earlier {
+            self.stats.tuples_reused += 1;
+            self.table.flow_mut(earlier).change_flags(flag::REPLACED, 0);
+        }
         Some(slot)
-    }
-
-    /// Puts a flow in before an earlier one, whose DESTROY is still to come.
-    pub(super) fn begin_successor(&mut self, earlier: Slot, key: &Key, flags: u32) -> Option<Slot> {
-        self.stats.tuples_reused += 1;
-        self.table.flow_mut(earlier).change_flags(flag::REPLACED, 0);
-        self.begin(key, flags)
     }
 
     /// A DESTROY event.
     pub(super) fn on_destroy(&mut self, now: Now, ct: &Conntrack<'_>) {
         self.stats.events_destroy += 1;
         let Some(key) = self.key_of(ct) else { return };
-        let slot = self.slot_of_destroy(&key, ct);
-        let start_ns = ct.start_ns.or_else(|| slot.and_then(|slot| self.exact_start(slot)));
-        let record_key = self.keys.key(&key, start_ns);
+        let record_key = self.keys.key(&key, start_of(ct));
         if self.is_repeat(record_key) {
+            // What stands in the table is not this flow, but perhaps its successor.
             self.stats.repeated_destroys += 1;
-        } else {
-            let record = self.record_of_destroy(now, slot, ct, (record_key, start_ns));
-            self.report_destroy(record);
+            return;
         }
+        let slot = self.slot_of_destroy(&key, ct);
         if slot.is_none() {
             self.stats.destroys_without_new += 1;
         }
+        let record = self.record_of_destroy(now, slot, ct, record_key);
+        self.report_destroy(record);
         self.bury(now, slot, &key, ct);
     }
 
@@ -165,7 +183,7 @@ impl Engine<'_> {
 
     fn bury(&mut self, now: Now, slot: Option<Slot>, key: &Key, ct: &Conntrack<'_>) {
         if let Some(slot) = slot {
-            self.table.remove(slot);
+            self.forget(slot);
         }
         self.tombstones.insert(Tombstone {
             hash: key.hash(),
@@ -175,13 +193,32 @@ impl Engine<'_> {
         });
     }
 
+    /// Takes a flow out of the table.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if self.table.flow(slot).has(flag::MISSED) {
+            self.cycle.found_missed();
+        }
+        self.table.remove(slot);
+    }
+
     /// The flow that a DESTROY means: the one with its start, else the oldest that it may mean.
     fn slot_of_destroy(&self, key: &Key, ct: &Conntrack<'_>) -> Option<Slot> {
+        self.find_match(key, |flow| destroys(flow, ct))
+    }
+
+    /// The flow that matches exactly, else the oldest that may be meant.
+    pub(super) fn find_match(
+        &self,
+        key: &Key,
+        matches: impl Fn(&FlowRef<'_>) -> Match,
+    ) -> Option<Slot> {
         let mut found = None;
         let mut next = self.table.find(key);
         while let Some(slot) = next {
-            if destroys(&self.table.flow(slot), ct) {
-                found = Some(slot);
+            match matches(&self.table.flow(slot)) {
+                Match::Exact => return Some(slot),
+                Match::Perhaps => found = Some(slot),
+                Match::No => {}
             }
             next = self.table.next_older(slot, key);
         }
@@ -195,11 +232,11 @@ impl Engine<'_> {
 
     /// What a DESTROY says, with what only the table knew.
     fn record_of_destroy(
-        &self,
+        &mut self,
         now: Now,
         slot: Option<Slot>,
         ct: &Conntrack<'_>,
-        (key, start_ns): (RecordKey, Option<u64>),
+        key: RecordKey,
     ) -> Record {
         let orig = ct.orig.unwrap_or(NO_TUPLE);
         let mut record = Record {
@@ -207,7 +244,7 @@ impl Engine<'_> {
             cause: Cause::Event,
             key,
             flow: 0,
-            start_ns,
+            start_ns: start_of(ct),
             end_ns: Some(ct.stop_ns.unwrap_or(now.wall.as_nanos())),
             as_of_ns: None,
             orig,
@@ -224,7 +261,11 @@ impl Engine<'_> {
             labels: None,
         };
         if let Some(slot) = slot {
-            add_what_the_table_knew(&mut record, &self.table.flow(slot));
+            let flow = self.table.flow(slot);
+            add_what_the_table_knew(&mut record, &flow);
+            if record.inexact && !flow.has(flag::INEXACT) {
+                self.stats.inexact_flows += 1;
+            }
         }
         if let Some(state) = super::apply::l4_state_of(ct) {
             record.l4_state = Some(state);
@@ -250,34 +291,40 @@ pub(super) fn zone_of(ct: &Conntrack<'_>) -> u16 {
     ct.zone.or(ct.zone_orig).unwrap_or(0)
 }
 
-/// Which flow a NEW or UPDATE means.
-fn relation_of_state(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Relation {
-    let before = ct
-        .event_ns
-        .is_some_and(|event_ns| flow.has(flag::START_EXACT) && event_ns < flow.start_ns());
-    if before {
-        Relation::Earlier
-    } else if ct.id.is_none_or(|id| id == flow.id()) {
-        Relation::Same
-    } else {
-        Relation::Later
-    }
+/// The start of a flow. Some ways to make a flow do not set it: 0 is no time.
+pub(super) fn start_of(ct: &Conntrack<'_>) -> Option<u64> {
+    ct.start_ns.filter(|&start_ns| start_ns != 0)
 }
 
-/// Whether a DESTROY may mean this flow.
-fn destroys(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> bool {
-    match ct.start_ns {
-        Some(start) if flow.has(flag::START_EXACT) => return start == flow.start_ns(),
-        Some(start) if flow.has(flag::START_EVENT) => {
-            let stop = ct.stop_ns.filter(|&stop| stop >= start).unwrap_or(u64::MAX);
-            let event = flow.start_ns();
-            if event.saturating_add(CLOCK_SLACK_NS) < start || stop < event {
-                return false;
-            }
+/// Whether an event happened before this flow began.
+fn is_before(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> bool {
+    ct.event_ns
+        .is_some_and(|event_ns| flow.has(flag::START_EXACT) && event_ns < flow.start_ns())
+}
+
+/// Whether a DESTROY means this flow.
+fn destroys(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
+    let stopped_before = match (start_of(ct), ct.stop_ns) {
+        (Some(start), Some(stop)) => {
+            flow.has(flag::START_EVENT) && (start..flow.start_ns()).contains(&stop)
         }
-        _ => {}
+        _ => false,
+    };
+    if stopped_before { Match::No } else { shows(flow, ct) }
+}
+
+/// Whether a message that tells the start, where there is one, means this flow. A flow has a start
+/// for its whole life or never.
+pub(super) fn shows(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
+    let start = start_of(ct);
+    if flow.has(flag::START_EXACT) {
+        return if start == Some(flow.start_ns()) { Match::Exact } else { Match::No };
     }
-    ct.id.is_none_or(|id| id == flow.id())
+    let began_after = start.is_some_and(|start| {
+        flow.has(flag::START_EVENT) && flow.start_ns().saturating_add(CLOCK_SLACK_NS) < start
+    });
+    let same_id = ct.id.is_none_or(|id| id == flow.id());
+    if same_id && !began_after { Match::Perhaps } else { Match::No }
 }
 
 /// Adds the attributes that a DESTROY does not carry, and the base of its counters.

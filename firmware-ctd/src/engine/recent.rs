@@ -95,11 +95,16 @@ impl<'m> Tombstones<'m> {
             .find(|stone| stone.hash == hash && stone.id == id && stone.at_s != 0)
     }
 
-    /// Sets a tombstone; the oldest of its set gives way.
+    /// Sets a tombstone, in the place of an earlier one with this hash and id if there is one, else
+    /// of the oldest of its set.
     pub(super) fn insert(&mut self, stone: Tombstone) {
         let at = Self::set(stone.hash);
         let set = &mut self.mem[at..at + TOMBSTONE_WAYS * TOMBSTONE_WORDS];
-        set.copy_within(..(TOMBSTONE_WAYS - 1) * TOMBSTONE_WORDS, TOMBSTONE_WORDS);
+        let place = set
+            .chunks_exact(TOMBSTONE_WORDS)
+            .position(|words| words[..2] == [stone.hash, stone.id])
+            .unwrap_or(TOMBSTONE_WAYS - 1);
+        set.copy_within(..place * TOMBSTONE_WORDS, TOMBSTONE_WORDS);
         let [stop_low, stop_high] = halves(stone.stop_ns);
         set[..TOMBSTONE_WORDS].copy_from_slice(&[
             stone.hash,
@@ -185,5 +190,17 @@ mod tests {
             stones.insert(Tombstone { hash: 1, id: 7, stop_ns, at_s: 1 });
         }
         assert_eq!(stones.find(1, 7).unwrap().stop_ns, 2);
+    }
+
+    #[test]
+    fn a_tuple_that_dies_again_and_again_pushes_no_other_out() {
+        let mut mem = vec![0; Tombstones::WORDS];
+        let mut stones = Tombstones::new(&mut mem);
+        stones.insert(Tombstone { hash: 1, id: 8, stop_ns: 5, at_s: 1 });
+        for stop_ns in 0..10 {
+            stones.insert(Tombstone { hash: 2, id: 7, stop_ns, at_s: 1 });
+        }
+        assert_eq!(stones.find(1, 8).unwrap().stop_ns, 5);
+        assert_eq!(stones.find(2, 7).unwrap().stop_ns, 9);
     }
 }

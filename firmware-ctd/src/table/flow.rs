@@ -18,7 +18,7 @@ pub mod flag {
     pub const INEXACT: u32 = 1 << 19;
     /// A dump that should have shown the flow did not.
     pub const MISSED: u32 = 1 << 20;
-    /// A later flow with the same tuple lives; this one's DESTROY is still to come.
+    /// A later flow with the same tuple was heard of: this one's DESTROY is still to come.
     pub const REPLACED: u32 = 1 << 21;
     /// Made by an event that may have been older than a DESTROY already seen.
     pub const DOUBTFUL: u32 = 1 << 22;

@@ -1,0 +1,233 @@
+//! What was reported against what happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firmware_ctd::engine::{Engine, Source};
+use firmware_ctd::record::{Cause, Record, RecordKey};
+use firmware_ctd::table::flag;
+use firmware_ctd::time::Instant;
+use firmware_ctd::wire::{Conntrack, Counters, Message, Messages};
+
+use crate::kernel::{Flow, Kernel};
+
+/// How long nothing may have been late before something missed is called gone.
+const QUIET_US: u64 = 2_000_000;
+
+/// What the engine was told of a flow, and what it said.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The table held it, and had no doubt about it.
+    held: bool,
+    /// Dumps that were complete when the engine was last told that it lives.
+    dumps: u32,
+    /// What a dump last told, and when, in microseconds since boot.
+    told: Option<([Counters; 2], u64)>,
+    /// Ever told more than the kernel told later: somebody zeroed the counters, visibly.
+    backwards: bool,
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    seen: BTreeMap<u32, Seen>,
+    keys: BTreeSet<u64>,
+    last_late: Option<Instant>,
+    drops: u32,
+    /// Flows of one id and tuple may have been taken for one: the kernel does not tell them apart.
+    pub(crate) mergeable: bool,
+}
+
+fn serial_of(mark: u32) -> u32 {
+    mark & 0xff_ffff
+}
+
+impl Truth {
+    pub(crate) fn destroys_were_late(&mut self, now: Instant) {
+        self.last_late = Some(now);
+    }
+
+    pub(crate) fn drops(&mut self, now: Instant, total: u32) {
+        if total != self.drops {
+            self.last_late = Some(now);
+        }
+        self.drops = total;
+    }
+
+    /// A message is about to be handed to the engine.
+    pub(crate) fn shown(&mut self, kernel: &Kernel, source: Source, bytes: &[u8]) {
+        for raw in Messages::new(bytes).flatten() {
+            let Ok(Message::Conntrack { ct, .. }) = Message::parse(&raw) else { continue };
+            let serial = serial_of(ct.mark.unwrap_or(0));
+            let seen = self.seen.entry(serial).or_default();
+            if source != Source::Destroy {
+                seen.dumps = kernel.dumps_done;
+            }
+            if let Some(counters) = counters_of(&ct) {
+                seen.backwards |= seen.told.is_some_and(|(old, _)| less(&counters, &old));
+                if source == Source::Request {
+                    seen.told = Some((counters, kernel.boot_us));
+                }
+            }
+        }
+    }
+
+    /// Looks at the table after a round.
+    pub(crate) fn look(&mut self, kernel: &Kernel, engine: &Engine<'_>) {
+        let table = engine.table();
+        let mut count = 0;
+        for bucket in 0..table.buckets() {
+            let mut next = table.first(bucket);
+            while let Some(slot) = next {
+                let flow = table.flow(slot);
+                let serial = serial_of(flow.mark());
+                assert!(serial as usize <= kernel.flows.len());
+                if !flow.has(flag::DOUBTFUL) {
+                    self.seen.entry(serial).or_default().held = true;
+                }
+                count += 1;
+                next = table.next(slot);
+            }
+        }
+        assert_eq!(table.len(), count);
+    }
+
+    /// The engine says that a flow was destroyed.
+    pub(crate) fn reported(&mut self, kernel: &Kernel, record: &Record) {
+        let flow = find(kernel, record);
+        assert!(flow.died_us.is_some(), "reported as destroyed, but lives: {flow:?} {record:?}");
+        if let RecordKey::Strong(key) = record.key {
+            assert!(self.keys.insert(key), "reported twice: {flow:?} {record:?}");
+            assert_eq!(record.start_ns, flow.start_ns);
+        }
+        if record.cause == Cause::Resync {
+            self.check_patience(kernel, flow, record);
+            self.check_as_of(kernel, flow, record);
+        }
+        self.seen.entry(flow.serial).or_default().records.push(*record);
+    }
+
+    /// Nothing is called gone before two dumps have missed it and no destroy was late for a while.
+    fn check_patience(&self, kernel: &Kernel, flow: &Flow, record: &Record) {
+        let dumps = self.seen.get(&flow.serial).map_or(0, |seen| seen.dumps);
+        assert!(kernel.dumps_done >= dumps + 2, "after less than two dumps: {flow:?} {record:?}");
+        let now = kernel.boot_us;
+        let dead_for = now - flow.died_us.unwrap();
+        // One that a dump skipped while it lived may have been missed before it died.
+        let skipped = flow.skipped_in != 0;
+        assert!(dead_for >= QUIET_US || skipped, "too early: {flow:?} {record:?}");
+        let late = self.last_late.map_or(0, Instant::as_micros);
+        assert!(late == 0 || now - late >= QUIET_US, "destroys were late: {flow:?} {record:?}");
+    }
+
+    /// The time of the last known counters is kept in whole seconds since boot, and told by the
+    /// clock of the moment of the report.
+    fn check_as_of(&self, kernel: &Kernel, flow: &Flow, record: &Record) {
+        let told = self.seen.get(&flow.serial).and_then(|seen| seen.told);
+        let (Some((_, at_us)), false) = (told, self.mergeable) else { return };
+        let expected = kernel.wall_ns() - (kernel.boot_us - at_us) * 1_000;
+        let apart = record.as_of_ns.unwrap().abs_diff(expected);
+        assert!(apart <= 1_000_000_000, "{apart} ns: {flow:?} {record:?}");
+    }
+
+    /// At the end, when everything is calm.
+    pub(crate) fn check_records(&self, kernel: &Kernel, engine: &Engine<'_>) {
+        assert!(kernel.is_quiet());
+        assert_eq!(engine.ledger().sink_failed, 0);
+        let none = Seen::default();
+        for flow in kernel.flows.iter().filter(|flow| flow.died_us.is_some()) {
+            let seen = self.seen.get(&flow.serial).unwrap_or(&none);
+            self.check_flow(kernel, flow, seen);
+        }
+        let resyncs = self.seen.values().flat_map(|seen| &seen.records);
+        let vanished = resyncs.filter(|r| r.cause == Cause::Resync).count() as u64;
+        assert_eq!(engine.ledger().vanished_unseen, vanished);
+    }
+
+    fn check_flow(&self, kernel: &Kernel, flow: &Flow, seen: &Seen) {
+        let count = |cause| seen.records.iter().filter(|r| r.cause == cause).count();
+        let (told, vanished) = (count(Cause::Event), count(Cause::Resync));
+        if flow.delivered > 0 {
+            let expected = if flow.start_ns.is_some() { 1 } else { flow.delivered as usize };
+            assert_eq!(told, expected, "{flow:?} {seen:?}");
+            // Its start may have been told with another clock than its NEW: then its slot was not
+            // known for its own.
+            assert!(vanished == 0 || kernel.stepped_back, "{flow:?} {seen:?}");
+        } else {
+            assert_eq!(told, 0, "{flow:?} {seen:?}");
+            assert!(vanished <= 1, "{flow:?} {seen:?}");
+            let must = seen.held && flow.silent && !self.mergeable;
+            assert!(vanished == 1 || !must, "{flow:?} {seen:?}");
+        }
+        for record in &seen.records {
+            self.check_record(flow, seen, record);
+        }
+    }
+
+    fn check_record(&self, flow: &Flow, seen: &Seen, record: &Record) {
+        assert_eq!((record.orig, record.zone), (flow.orig, flow.zone));
+        assert_eq!(record.id, flow.id);
+        assert_eq!(record.reply, flow.reply);
+        if record.cause == Cause::Event {
+            assert_eq!(record.mark, flow.mark);
+            assert_eq!(record.status.0, flow.status);
+            assert_eq!(record.l4_state.map(|s| s.state), flow.tcp_state);
+            if flow.stop_ns.is_some() {
+                assert_eq!(record.end_ns, flow.stop_ns);
+            }
+            assert_eq!(record.as_of_ns, None);
+            self.check_counters(flow, seen, record);
+        } else if !self.mergeable {
+            self.check_last_known(flow, seen, record);
+        }
+    }
+
+    fn check_counters(&self, flow: &Flow, seen: &Seen, record: &Record) {
+        assert_eq!(record.counters.is_some(), flow.counters.is_some());
+        let (Some(sums), Some(last)) = (record.counters, flow.counters) else { return };
+        if !flow.zeroed {
+            if !self.mergeable {
+                assert_eq!(sums, flow.transferred, "{flow:?} {seen:?}");
+                assert!(!record.inexact, "{flow:?} {seen:?}");
+            }
+            return;
+        }
+        assert!(!less(&sums, &last), "below what the kernel told: {flow:?} {record:?}");
+        if self.mergeable {
+            return;
+        }
+        assert!(!less(&flow.transferred, &sums), "no lower bound: {flow:?} {record:?} {seen:?}");
+        assert_eq!(record.inexact, seen.backwards, "{flow:?} {seen:?}");
+    }
+
+    /// The record of a flow whose end nobody told.
+    fn check_last_known(&self, flow: &Flow, seen: &Seen, record: &Record) {
+        let Some((told, _)) = seen.told else {
+            assert_eq!(record.counters, None, "{flow:?} {record:?}");
+            return;
+        };
+        if !flow.zeroed {
+            assert_eq!(record.counters, Some(told), "{flow:?} {record:?}");
+        }
+    }
+}
+
+fn counters_of(ct: &Conntrack<'_>) -> Option<[Counters; 2]> {
+    ct.counters_orig.zip(ct.counters_reply).map(|(orig, reply)| [orig, reply])
+}
+
+/// Whether `a` is less than `b` anywhere.
+fn less(a: &[Counters; 2], b: &[Counters; 2]) -> bool {
+    a.iter().zip(b).any(|(a, b)| a.packets < b.packets || a.bytes < b.bytes)
+}
+
+/// The flow that a record is about: by its start where that is known, else by its mark.
+fn find<'k>(kernel: &'k Kernel, record: &Record) -> &'k Flow {
+    if !record.key.is_weak() {
+        let name = (record.orig, record.zone, record.start_ns);
+        let mut found = kernel.flows.iter().filter(|f| (f.orig, f.zone, f.start_ns) == name);
+        let flow = found.next().unwrap_or_else(|| panic!("no such flow: {record:?}"));
+        assert!(found.next().is_none());
+        return flow;
+    }
+    kernel.flow(serial_of(record.mark))
+}

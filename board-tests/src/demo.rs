@@ -20,7 +20,8 @@ use std::time::Duration;
 use crate::lab::daemon::{self, Daemon};
 use crate::lab::records::{Record, Tail};
 use crate::lab::{
-    Guarded, Lab, LabError, Ledger, Options as LabOptions, Plan, Progress, RunError, clock, enter,
+    Guarded, Lab, LabError, Ledger, Options as LabOptions, Phy, Plan, Progress, RunError, clock,
+    enter,
 };
 pub use options::{Action, Options, USAGE};
 use show::Show;
@@ -28,6 +29,9 @@ use summary::Summary;
 
 /// Seconds after its last packet in which the router forgets a flow.
 const FORGET_S: u32 = 2;
+
+/// Enough hosts that none has hundreds of connections at a time.
+const HOSTS: LabOptions = LabOptions { lan_hosts: 32, wan_hosts: 16, phy: Phy::Veth, seed: 0 };
 
 /// Why the demo could not be carried out.
 #[derive(Debug)]
@@ -79,7 +83,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool, DemoError> {
     out.flush()?;
     let binary = options.daemon.clone().map_or_else(daemon::binary, Ok)?;
     enter()?;
-    let mut lab = Lab::new(&LabOptions { seed: options.seed, ..LabOptions::default() })?;
+    let mut lab = Lab::new(&LabOptions { seed: options.seed, ..HOSTS })?;
     lab.router.short_timeouts(FORGET_S)?;
     let daemon = Daemon::start(&lab.router, &binary, daemon::configuration)?;
     let mut show = Show::new(out, std::io::stdout().is_terminal());

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::Options;
+use super::{HOSTS, Options};
 use crate::lab::records::Record;
 use crate::lab::{Count, Progress, Tuple, clock};
 
@@ -42,11 +42,13 @@ impl<'a, W: Write> Show<'a, W> {
         self.begin = clock::now();
         writeln!(
             self.out,
-            "\n  8 LAN hosts ---- [ router: masquerade + firmware-ctd ] ---- 4 WAN hosts\n  \
+            "\n  {} LAN hosts ---- [ router: masquerade + firmware-ctd ] ---- {} WAN hosts\n  \
              192.0.2.0/24                  198.51.100.1          198.51.100.0/24\n  \
              2001:db8:1::/64            forwards IPv6            2001:db8:2::/64\n\n\
              {} flows in {} s; a sample of what the daemon tells (+ begins, - ends):\n\n  \
              {:<6} {:<47}{:>7} {:>7} {:>6}",
+            HOSTS.lan_hosts,
+            HOSTS.wan_hosts,
             grouped(options.flows.into()),
             options.seconds,
             "",
@@ -158,7 +160,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -15,12 +15,16 @@ use tempfile::TempDir;
 
 use super::clock;
 use super::error::{Context, LabError};
+use super::netns::Netns;
 use super::process::Guarded;
 use super::records::{self, Record};
 use super::router::Router;
 
 /// How long the daemon may take to say that it is ready.
 const START: Duration = Duration::from_secs(20);
+
+/// The configuration in the daemon's directory.
+const CONFIG: &str = "firmware-ctd.toml";
 
 /// Builds the daemon with the cargo that runs this program and returns its path.
 ///
@@ -30,12 +34,28 @@ const START: Duration = Duration::from_secs(20);
 /// # Errors
 /// When cargo fails.
 pub fn binary() -> Result<PathBuf, LabError> {
-    const DOING: &str = "building the daemon with cargo";
+    let directory = profile_directory().context(BUILDING)?;
+    build(&directory)
+}
+
+/// The same in the profile that is shipped, whatever profile this program was built in.
+///
+/// # Errors
+/// When cargo fails.
+pub fn release_binary() -> Result<PathBuf, LabError> {
+    let directory = profile_directory().context(BUILDING)?;
+    build(&directory.parent().unwrap_or(&directory).join("release"))
+}
+
+const BUILDING: &str = "building the daemon with cargo";
+
+/// `directory` is `target/debug` or `target/release`.
+fn build(directory: &Path) -> Result<PathBuf, LabError> {
+    const DOING: &str = BUILDING;
     if let Some(path) = std::env::var_os("FIRMWARE_CTD") {
         return Ok(path.into());
     }
-    let directory = profile_directory().context(DOING)?;
-    let target = directory.parent().unwrap_or(&directory);
+    let target = directory.parent().unwrap_or(directory);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
@@ -101,7 +121,7 @@ pub struct Daemon {
     guard: Guarded,
     binary: PathBuf,
     log: Arc<Log>,
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl Daemon {
@@ -116,11 +136,26 @@ impl Daemon {
         configure: impl FnOnce(&Path) -> String,
     ) -> Result<Self, LabError> {
         let directory = tempfile::tempdir().context("making a temporary directory")?;
-        let config = directory.path().join("firmware-ctd.toml");
-        std::fs::write(&config, configure(directory.path())).context("writing a configuration")?;
+        let text = configure(directory.path());
+        Self::start_in(router.netns(), binary, Arc::new(directory), &text)
+    }
+
+    /// The same in any namespace, with this configuration and its files in a directory that may
+    /// have been used before.
+    ///
+    /// # Errors
+    /// When it does not get ready; the message has the end of its log.
+    pub fn start_in(
+        netns: &Netns,
+        binary: &Path,
+        directory: Arc<TempDir>,
+        configuration: &str,
+    ) -> Result<Self, LabError> {
+        let config = directory.path().join(CONFIG);
+        std::fs::write(&config, configuration).context("writing a configuration")?;
         let mut command = Command::new(binary);
         command.arg("run").arg("-c").arg(&config).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut guard = router.spawn(&mut command)?;
+        let mut guard = Guarded::spawn(&mut command, netns)?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = guard.child().stderr.take() {
             let log = Arc::clone(&log);
@@ -145,6 +180,18 @@ impl Daemon {
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory().join(CONFIG)
+    }
+
+    /// Its control socket, if it is that of [`configuration`].
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket(self.directory())
     }
 
     /// The file sink of [`configuration`].

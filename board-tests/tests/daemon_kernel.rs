@@ -1,0 +1,7 @@
+//! To come.
+
+mod harness;
+
+fn main() -> std::process::ExitCode {
+    harness::run(Vec::new())
+}

@@ -286,7 +286,11 @@ fn reload(files: &[PathBuf], config: &mut Config, event_loop: &mut EventLoop<'_>
             ::log::info!("configuration read again");
         }
         Err(faults) => {
-            ::log::error!("configuration not taken over, the old one stays: {faults}");
+            ::log::error!("configuration not taken over, the old one stays:");
+            // One line each: a log line has no line breaks and a bounded length.
+            for fault in faults.as_slice() {
+                ::log::error!("{fault}");
+            }
         }
     }
     event_loop.facts_mut().reload_allocations += sys::allocations().wrapping_sub(before);

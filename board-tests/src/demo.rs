@@ -11,6 +11,7 @@ mod show;
 mod summary;
 
 use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -79,12 +80,11 @@ impl From<std::io::Error> for DemoError {
 /// # Errors
 /// When it could not be carried out to its end.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<bool, DemoError> {
-    writeln!(out, "Building the daemon ...")?;
-    out.flush()?;
-    let binary = options.daemon.clone().map_or_else(daemon::binary, Ok)?;
+    // The lab first: where the machine forbids it, nobody should wait for a build to learn so.
     enter()?;
     let mut lab = Lab::new(&LabOptions { seed: options.seed, ..HOSTS })?;
     lab.router.short_timeouts(FORGET_S)?;
+    let binary = binary(options, out)?;
     let daemon = Daemon::start(&lab.router, &binary, daemon::configuration)?;
     let mut show = Show::new(out, std::io::stdout().is_terminal());
     show.introduction(options)?;
@@ -99,6 +99,16 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool, DemoError> {
     let summary = Summary::new(&ledger, &records, status, log);
     summary.print(show.into_inner(), begin.elapsed())?;
     Ok(summary.is_equal())
+}
+
+/// The daemon's binary, built if none was given. Cargo shows its own progress.
+fn binary(options: &Options, out: &mut impl Write) -> Result<PathBuf, DemoError> {
+    if let Some(path) = &options.daemon {
+        return Ok(path.clone());
+    }
+    writeln!(out, "Building the daemon as it is shipped (cargo build --release) ...")?;
+    out.flush()?;
+    Ok(daemon::release_binary()?)
 }
 
 /// What the daemon tells: beginnings from its live stream, which may leave some out, and ends from

@@ -181,3 +181,99 @@ impl<'a> Packet<'a> {
         Some(Seen::Packet { tuple, bytes: self.bytes, payload: self.l4.get(start..)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Account, Both, Count, Proto, Stamp, Tuple};
+
+    /// An IPv4 datagram from 192.0.2.2:4000 to 198.51.100.2:53 with this payload.
+    fn ipv4_udp(payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(28 + payload.len()).unwrap().to_be_bytes();
+        let mut packet = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, 17, 0, 0];
+        packet.extend([192, 0, 2, 2, 198, 51, 100, 2]);
+        packet.extend([0x0f, 0xa0, 0, 53, 0, 0, 0, 0]);
+        packet.extend(payload);
+        packet
+    }
+
+    /// An ICMPv6 message of this type from 2001:db8:1::2, identifier 77.
+    fn icmpv6(kind: u8) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 12, 58, 64];
+        packet.extend([0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        packet.extend([0x20, 1, 0x0d, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        packet.extend([kind, 0, 0, 0, 0, 77, 0, 1, 9, 9, 9, 9]);
+        packet
+    }
+
+    fn udp_tuple() -> Tuple {
+        let (src, dst) = (("192.0.2.2", 4000), ("198.51.100.2", 53));
+        Tuple::new(Proto::Udp, (src.0.parse().unwrap(), src.1), (dst.0.parse().unwrap(), dst.1))
+    }
+
+    #[test]
+    fn both_directions_are_one_flow_of_the_host() {
+        let mut account = Account::default();
+        account.sent(&ipv4_udp(b"12345"));
+        let mut answer = ipv4_udp(b"1");
+        answer[12..16].copy_from_slice(&[198, 51, 100, 2]);
+        answer[16..20].copy_from_slice(&[192, 0, 2, 2]);
+        answer[20..24].copy_from_slice(&[0, 53, 0x0f, 0xa0]);
+        account.received(&answer);
+        let both = Both {
+            sent: Count { packets: 1, bytes: 33 },
+            received: Count { packets: 1, bytes: 29 },
+        };
+        assert_eq!(account.get(&udp_tuple()), both);
+        assert_eq!(account.total(), both);
+        assert_eq!(account.take(&udp_tuple()), both);
+        assert_eq!((account.flows().count(), account.total()), (0, both));
+    }
+
+    #[test]
+    fn padding_after_the_packet_is_not_counted() {
+        let mut account = Account::default();
+        let mut packet = ipv4_udp(b"12345");
+        packet.resize(46, 0);
+        account.sent(&packet);
+        assert_eq!(account.get(&udp_tuple()).sent.bytes, 33);
+    }
+
+    #[test]
+    fn echoes_are_flows_and_other_icmp_is_not() {
+        let mut account = Account::default();
+        for kind in [128, 129, 1, 135] {
+            account.sent(&icmpv6(kind));
+        }
+        let [(tuple, both)] = account.flows().collect::<Vec<_>>()[..] else {
+            panic!("one flow");
+        };
+        assert_eq!((tuple.proto, tuple.src.port(), tuple.dst.port()), (Proto::Icmpv6, 77, 77));
+        assert_eq!((both.sent, account.other()), (Count { packets: 2, bytes: 104 }, 2));
+    }
+
+    #[test]
+    fn a_stamp_names_the_flow_at_the_far_side() {
+        let mut account = Account::default();
+        let mut payload = Stamp(42).bytes().to_vec();
+        payload.extend([0; 10]);
+        account.received(&ipv4_udp(&payload));
+        assert_eq!(account.stamped(42), Some(udp_tuple().inverse()));
+        account.forget(42);
+        assert_eq!(account.stamped(42), None);
+        assert_eq!(Stamp::read(&Stamp(42).bytes()[..15]), None);
+    }
+
+    #[test]
+    fn cut_packets_are_counted_as_other_and_never_panic() {
+        let mut account = Account::default();
+        let (udp, icmp) = (ipv4_udp(b"12345"), icmpv6(128));
+        for packet in [&udp, &icmp] {
+            for length in 0..packet.len() {
+                account.sent(&packet[..length]);
+                account.received(&packet[..length]);
+            }
+        }
+        assert_eq!(account.flows().count(), 0);
+        assert_eq!(account.other(), 2 * (udp.len() + icmp.len()) as u64);
+    }
+}

@@ -5,15 +5,16 @@
 //! protocols are counted in [`Heard::other`]. Source: `linux/netfilter/nfnetlink_conntrack.h`.
 
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::sys::socket::SockProtocol;
 
-use super::error::LabError;
+use super::error::{Context, LabError};
 use super::netlink::{ACKED, DUMP, Netlink, Reply, Request, attrs, head};
 use super::netns::Netns;
-use super::nft;
 use super::tuple::{Count, Proto, Tuple};
+use super::{nft, sys};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const NEW: u16 = SUBSYSTEM;
@@ -66,7 +67,9 @@ pub struct Heard {
     pub other: u64,
 }
 
-/// Joined to conntrack events of a router, best effort with a large buffer.
+/// Joined to conntrack events of a router. Destroys are reliable whatever the size of the receive
+/// buffer: the kernel repeats those that found no room, for as long as the listener lives, so read
+/// it or drop it. Beginnings and updates that find no room are lost.
 #[derive(Debug)]
 pub struct Listener {
     netlink: Netlink,
@@ -76,7 +79,7 @@ impl Listener {
     /// Reads events until none came for `patience`, or until `enough` says so.
     ///
     /// # Errors
-    /// When events were lost because the receive buffer overflowed.
+    /// When the system refuses.
     pub fn listen(
         &mut self,
         patience: Duration,
@@ -156,6 +159,7 @@ pub(super) fn listen(netns: &Netns, kinds: &[Kind]) -> Result<Listener, LabError
     let groups = kinds.iter().fold(0, |bits, kind| bits | 1 << (*kind as u32));
     let netlink = netns.run(|| Netlink::open(SockProtocol::NetlinkNetFilter, groups))?;
     netlink.receive_buffer(64 << 20)?;
+    sys::make_reliable(netlink.as_raw_fd()).context("making a listener reliable")?;
     Ok(Listener { netlink })
 }
 

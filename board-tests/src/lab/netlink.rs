@@ -166,9 +166,6 @@ impl Netlink {
 
     /// Hands every message that arrives within `patience` of the last to `each`, until `each`
     /// returns false; false when the patience ran out.
-    ///
-    /// # Errors
-    /// `ENOBUFS` when the receive buffer overflowed.
     pub(super) fn listen(
         &mut self,
         patience: Duration,
@@ -252,4 +249,52 @@ pub(super) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         bytes = &bytes[total.next_multiple_of(4).min(bytes.len())..];
         Some((kind, payload))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACKED, DUMP, PLAIN, Request, attrs, messages, outcome};
+
+    #[test]
+    fn what_is_emitted_reads_back() {
+        let mut request = Request::default();
+        request.message(10, PLAIN, &[1, 2, 3, 4]).attr(1, &[7]).nest(2, |inner| {
+            inner.text(3, "abc").attr(4, &[1, 2, 3, 4, 5]);
+        });
+        request.message(11, ACKED, &[]).attr(5, &[]);
+        request.message(12, PLAIN, &[9]);
+        let read: Vec<_> = messages(&request.bytes).collect();
+        assert_eq!(
+            read.iter().map(|(n, r)| (*n, r.kind)).collect::<Vec<_>>(),
+            [(1, 10), (2, 11), (3, 12)]
+        );
+        assert_eq!(request.awaited, 2, "the last that asks for an answer");
+        let outer: Vec<_> = attrs(&read[0].1.payload[4..]).collect();
+        assert_eq!(outer[0], (1, &[7][..]));
+        let inner: Vec<_> = attrs(outer[1].1).collect();
+        assert_eq!(inner, [(3, &b"abc\0"[..]), (4, &[1, 2, 3, 4, 5][..])]);
+        assert_eq!(attrs(read[1].1.payload).collect::<Vec<_>>(), [(5, &[][..])]);
+    }
+
+    #[test]
+    fn answers_end_with_an_error_or_an_acknowledgement() {
+        let mut request = Request::default();
+        request.message(2, DUMP, &(-17_i32).to_ne_bytes());
+        request.message(2, PLAIN, &0_i32.to_ne_bytes());
+        request.message(3, PLAIN, &0_i32.to_ne_bytes());
+        request.message(20, PLAIN, &[]);
+        let ends: Vec<_> = messages(&request.bytes).map(|(_, reply)| outcome(&reply)).collect();
+        assert_eq!(ends[0].as_ref().unwrap().as_ref().unwrap_err().raw_os_error(), Some(17));
+        assert!(matches!(ends[1..], [Some(Ok(())), Some(Ok(())), None]));
+    }
+
+    #[test]
+    fn cut_messages_end_the_reading() {
+        let mut request = Request::default();
+        request.message(10, PLAIN, &[]).attr(1, &[1, 2, 3, 4]).attr(2, &[5]);
+        for length in 0..request.bytes.len() {
+            assert_eq!(messages(&request.bytes[..length]).count(), 0);
+            let _ = attrs(request.bytes.get(16..length).unwrap_or_default()).count();
+        }
+    }
 }

@@ -262,3 +262,86 @@ impl Choice {
         Self { lan: hosts.count(Side::Lan) as u64, wan: hosts.count(Side::Wan) as u64 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{Choice, Plan, Random, Spec, Specs, Stamp};
+    use crate::lab::Proto;
+
+    fn specs(plan: &Plan) -> Vec<Spec> {
+        let mut stamp = 0;
+        let mut specs = Specs::new(plan, Choice { lan: 8, wan: 4 });
+        let next = || {
+            specs.next(|| {
+                stamp += 1;
+                Stamp(stamp)
+            })
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn one_seed_one_plan() {
+        let (one, same, other) = (Plan::of(500, 7), Plan::of(500, 7), Plan::of(500, 8));
+        assert_eq!(specs(&one), specs(&same));
+        assert_ne!(specs(&one), specs(&other));
+    }
+
+    #[test]
+    fn a_plan_has_the_flows_it_says() {
+        let plan = Plan::of(10_001, 3);
+        let specs = specs(&plan);
+        let count = |is: fn(Proto) -> bool| specs.iter().filter(|s| is(s.proto)).count();
+        assert_eq!(specs.len(), 10_001);
+        assert_eq!(count(|p| p == Proto::Tcp), plan.tcp_flows as usize);
+        assert_eq!(count(|p| p == Proto::Udp), plan.udp_flows as usize);
+        assert_eq!(count(Proto::is_icmp), plan.icmp_flows as usize);
+    }
+
+    #[test]
+    fn sizes_stay_in_their_ranges_and_fill_them() {
+        let plan = Plan { pause_ms: 5..=9, ..Plan::of(20_000, 5) };
+        let specs = specs(&plan);
+        for spec in &specs {
+            let requests =
+                if spec.proto == Proto::Tcp { &plan.request_bytes } else { &plan.datagram_bytes };
+            assert!(requests.contains(&spec.request) && spec.request >= 16, "{spec:?}");
+            assert!(plan.exchanges.contains(&spec.exchanges) && (5..=9).contains(&spec.pause_ms));
+            assert!(spec.proto != Proto::Tcp || plan.response_bytes.contains(&spec.response));
+        }
+        let tcp = || specs.iter().filter(|s| s.proto == Proto::Tcp);
+        assert!(tcp().any(|s| s.response < 10) && tcp().any(|s| s.response > 50_000));
+        assert_eq!(HashSet::<u32>::from_iter(specs.iter().map(|s| s.pause_ms)).len(), 5);
+    }
+
+    /// No two flows share a tuple on the LAN side; those that would share one on the WAN side if
+    /// the router kept their port are the clashing pairs, and nobody else uses their WAN port.
+    #[test]
+    fn tuples_are_unique_but_for_clashing_pairs() {
+        let plan = Plan { icmp_flows: 1_000, ..Plan::of(200_000, 9) };
+        let specs = specs(&plan);
+        let tuples: HashSet<_> = specs.iter().map(|s| s.path.tuple(s.proto)).collect();
+        assert_eq!(tuples.len(), specs.len());
+        let mut outside = HashSet::new();
+        let clashing: Vec<&Spec> = specs
+            .iter()
+            .filter(|s| !s.proto.is_icmp() && !s.path.ipv6)
+            .filter(|s| !outside.insert((s.proto, s.path.wan, s.path.sport, s.path.dport)))
+            .collect();
+        assert!(clashing.len() > 1_000, "{}", clashing.len());
+        assert!(clashing.iter().all(|s| s.path.dport >= 30_000));
+    }
+
+    #[test]
+    fn random_numbers_stay_below_their_end() {
+        let mut random = Random::new(1);
+        for end in [1, 2, 7, 1 << 40] {
+            assert!((0..1_000).all(|_| random.below(end) < end));
+        }
+        assert_eq!(random.below(0), 0);
+        assert!((0..1_000).all(|_| !random.chance(0) && random.chance(100)));
+        assert!((0..1_000).all(|_| random.size(&(u32::MAX..=u32::MAX)) == u32::MAX));
+    }
+}

@@ -73,6 +73,26 @@ pub(super) fn open_tap(name: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Makes a netlink socket reliable: the kernel keeps and repeats a destroy that found no room
+/// (`NETLINK_BROADCAST_ERROR`), and the socket itself does not report the overrun
+/// (`NETLINK_NO_ENOBUFS`).
+pub(super) fn make_reliable(fd: RawFd) -> io::Result<()> {
+    for option in [libc::NETLINK_BROADCAST_ERROR, libc::NETLINK_NO_ENOBUFS] {
+        let on = 1_i32;
+        // SAFETY: the kernel reads one int, which lives until the call returns.
+        check(unsafe {
+            libc::setsockopt(
+                fd,
+                libc::SOL_NETLINK,
+                option,
+                (&raw const on).cast(),
+                len_of::<libc::c_int>(),
+            )
+        })?;
+    }
+    Ok(())
+}
+
 const FRAME: usize = 2048;
 const BLOCK: usize = 1 << 20;
 

@@ -6,3 +6,4 @@ pub mod lab;
 pub mod load;
 pub mod measure;
 pub mod peers;
+pub mod runner;

@@ -140,6 +140,16 @@ impl Netns {
                 .and_then(|mut file| file.write_all(value.as_bytes()))
                 .context(&format!("setting {key} to {value}"))
         })
+        .map_err(|error| match error.errno() {
+            Some(libc::EROFS) => error.advice(
+                "/proc/sys is mounted read-only: in a container, run it with --privileged or \
+                 mount /proc/sys writable",
+            ),
+            Some(libc::ENOENT) if key.contains("nf_conntrack") => {
+                error.advice("the kernel needs nf_conntrack (modprobe nf_conntrack)")
+            }
+            _ => error,
+        })
     }
 
     /// The value of the sysctl `key` of this namespace, without the newline.

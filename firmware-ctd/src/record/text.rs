@@ -75,40 +75,43 @@ impl<'b> Text<'b> {
         self.bytes(&[byte]);
     }
 
-    /// Appends a number in decimal.
+    /// Room for `len` more bytes, which the caller fills.
     #[inline]
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        let room = self.buffer.get_mut(self.len..self.len + len);
+        match room {
+            Some(_) => self.len += len,
+            None => self.cut = true,
+        }
+        room
+    }
+
+    /// Appends a number in decimal.
     pub fn number(&mut self, value: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
+        self.digits(value, decimal_digits(value));
+    }
+
+    /// Appends the last `count` digits of a number.
+    fn digits(&mut self, value: u64, count: usize) {
+        let Some(room) = self.room(count) else { return };
         let mut rest = value;
+        let mut places = room.iter_mut().rev();
         // Most numbers are short: 32-bit division where it will do, for 32-bit boards.
         while rest > u64::from(u32::MAX) {
-            at -= 1;
-            digits[at] = digit(rest % 10);
+            let Some(place) = places.next() else { return };
+            *place = digit(rest % 10);
             rest /= 10;
         }
         let mut small = u32::try_from(rest).unwrap_or(0);
-        while small >= 10 {
-            at -= 1;
-            digits[at] = digit(u64::from(small % 10));
+        for place in places {
+            *place = digit(u64::from(small % 10));
             small /= 10;
         }
-        at -= 1;
-        digits[at] = digit(u64::from(small));
-        self.bytes(&digits[at..]);
     }
 
     /// Appends a number in decimal with zeros in front, `width` digits wide, at most 20.
     pub fn padded(&mut self, value: u64, width: usize) {
-        let mut power = 1_u64;
-        for _ in 1..width.min(20) {
-            power = power.saturating_mul(10);
-        }
-        while power > value.max(1) {
-            self.byte(b'0');
-            power /= 10;
-        }
-        self.number(value);
+        self.digits(value, decimal_digits(value).max(width.min(20)));
     }
 
     /// Appends 16 hexadecimal digits.
@@ -136,12 +139,21 @@ impl<'b> Text<'b> {
     }
 
     fn ipv4(&mut self, address: Ipv4Addr) {
-        let [a, b, c, d] = address.octets();
-        self.number(u64::from(a));
-        for byte in [b, c, d] {
-            self.byte(b'.');
-            self.number(u64::from(byte));
+        let mut text = [b'.'; 15];
+        let mut at = 0;
+        for octet in address.octets() {
+            if octet >= 100 {
+                text[at] = b'0' + octet / 100;
+                at += 1;
+            }
+            if octet >= 10 {
+                text[at] = b'0' + octet / 10 % 10;
+                at += 1;
+            }
+            text[at] = b'0' + octet % 10;
+            at += 2;
         }
+        self.bytes(&text[..at - 1]);
     }
 
     fn ipv6(&mut self, address: Ipv6Addr) {
@@ -215,6 +227,21 @@ fn longest_zeros(groups: &[u16; 8]) -> core::ops::Range<usize> {
         at += run.max(1);
     }
     best
+}
+
+/// How many digits a number has.
+#[inline]
+fn decimal_digits(value: u64) -> usize {
+    let mut count = 1;
+    let mut bound = 10;
+    while value >= bound {
+        count += 1;
+        bound = bound.saturating_mul(10);
+        if bound == u64::MAX {
+            break;
+        }
+    }
+    count
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a decimal digit")]

@@ -155,6 +155,14 @@ impl Cycle {
         self.last_late_destroy = Some(now);
     }
 
+    /// The kernel repeats a destroy, perhaps for another listener's sake; behind it the one may wait
+    /// that we were late for.
+    pub(super) fn destroy_was_repeated(&mut self, now: Instant) {
+        if self.last_late_destroy.is_some() && now < self.quiet_at() {
+            self.last_late_destroy = Some(now);
+        }
+    }
+
     /// A missed flow was heard of again, or is gone.
     pub(super) fn found_missed(&mut self) {
         self.missed = self.missed.saturating_sub(1);
@@ -177,7 +185,9 @@ impl Cycle {
         let wishes = [
             self.start.then_some((Instant::BOOT, Purpose::Start)),
             self.resync_at.map(|at| (at, Purpose::Resync)),
-            self.confirm_at.filter(|_| self.missed > 0).map(|at| (at.max(self.quiet_at()), Purpose::Confirm)),
+            self.confirm_at
+                .filter(|_| self.missed > 0)
+                .map(|at| (at.max(self.quiet_at()), Purpose::Confirm)),
             self.refresh_at.map(|at| (at, Purpose::Refresh)),
         ];
         let (at, purpose) = wishes.into_iter().flatten().min_by_key(|&(at, _)| at)?;

@@ -153,7 +153,7 @@ impl Engine<'_> {
         if self.is_repeat(record_key) {
             // What stands in the table is not this flow, but perhaps its successor.
             self.stats.repeated_destroys += 1;
-            return;
+            return self.cycle.destroy_was_repeated(now.boot);
         }
         let slot = self.slot_of_destroy(&key, ct);
         if slot.is_none() {
@@ -298,15 +298,15 @@ pub(super) fn start_of(ct: &Conntrack<'_>) -> Option<u64> {
 
 /// Whether an event happened before this flow began.
 fn is_before(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> bool {
-    ct.event_ns
-        .is_some_and(|event_ns| flow.has(flag::START_EXACT) && event_ns < flow.start_ns())
+    ct.event_ns.is_some_and(|event_ns| flow.has(flag::START_EXACT) && event_ns < flow.start_ns())
 }
 
 /// Whether a DESTROY means this flow.
 fn destroys(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
     let stopped_before = match (start_of(ct), ct.stop_ns) {
-        (Some(start), Some(stop)) => {
-            flow.has(flag::START_EVENT) && (start..flow.start_ns()).contains(&stop)
+        // A stop before the start is of another clock.
+        (Some(start), Some(stop)) if start <= stop && flow.has(flag::START_EVENT) => {
+            stop.saturating_add(OVERLAP_NS) < flow.start_ns()
         }
         _ => false,
     };

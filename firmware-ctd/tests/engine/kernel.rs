@@ -83,7 +83,6 @@ pub(crate) struct Flow {
     pub(crate) silent: bool,
     /// The last dump that left it out although it lived.
     pub(crate) skipped_in: u32,
-    retry_us: u64,
 }
 
 /// What to make.
@@ -131,7 +130,8 @@ pub(crate) struct Kernel {
     /// All flows that ever were, by serial number.
     pub(crate) flows: Vec<Flow>,
     pub(crate) live: Vec<u32>,
-    dying: Vec<u32>,
+    dying: VecDeque<u32>,
+    retry_us: u64,
     pub(crate) state_queue: VecDeque<Vec<u8>>,
     pub(crate) destroy_queue: VecDeque<Vec<u8>>,
     pub(crate) state_drops: u32,
@@ -156,7 +156,8 @@ impl Kernel {
             wall_offset_ns: EPOCH_NS,
             flows: Vec::new(),
             live: Vec::new(),
-            dying: Vec::new(),
+            dying: VecDeque::new(),
+            retry_us: 0,
             state_queue: VecDeque::new(),
             destroy_queue: VecDeque::new(),
             state_drops: 0,
@@ -195,19 +196,20 @@ impl Kernel {
         for (_, bytes) in due {
             self.put_state(bytes, None);
         }
-        for serial in core::mem::take(&mut self.dying) {
-            if self.flow(serial).retry_us <= now {
-                self.send_destroy(serial, RETRY_US);
+        // One after the other, until one is not taken.
+        while let Some(&serial) = self.dying.front().filter(|_| self.retry_us <= now) {
+            if self.offer_destroy(serial) {
+                self.dying.pop_front();
             } else {
-                self.dying.push(serial);
+                self.retry_us = now + RETRY_US;
             }
         }
     }
 
     /// When the kernel does something by itself next.
     pub(crate) fn next_us(&self) -> u64 {
-        let retries = self.dying.iter().map(|&serial| self.flow(serial).retry_us);
-        retries.chain(self.delayed.iter().map(|d| d.0)).min().unwrap_or(u64::MAX)
+        let retry = (!self.dying.is_empty()).then_some(self.retry_us);
+        retry.into_iter().chain(self.delayed.iter().map(|d| d.0)).min().unwrap_or(u64::MAX)
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
@@ -256,7 +258,6 @@ impl Kernel {
             delivered: 0,
             silent: false,
             skipped_in: 0,
-            retry_us: 0,
         });
         self.live.push(serial);
         self.tell(serial, true, delay_us);
@@ -327,28 +328,38 @@ impl Kernel {
         flow.died_us = Some(now_us);
         flow.stop_ns = timestamps.then_some(wall_ns);
         if flow.tells {
-            self.send_destroy(serial, FIRST_RETRY_US);
+            self.send_destroy(serial);
         } else {
             flow.silent = true;
         }
         self.advance(1);
     }
 
-    fn send_destroy(&mut self, serial: u32, retry_us: u64) {
-        let bytes = written(Event::Destroy, &self.as_destroyed(self.flow(serial)));
+    fn send_destroy(&mut self, serial: u32) {
+        if self.offer_destroy(serial) {
+            return;
+        }
+        if self.kind.reliable {
+            if self.dying.is_empty() {
+                self.retry_us = self.boot_us + FIRST_RETRY_US;
+            }
+            self.dying.push_back(serial);
+        } else {
+            self.flow_mut(serial).silent = self.flow(serial).delivered == 0;
+        }
+    }
+
+    /// Offers a DESTROY to all listeners: whether all have taken it.
+    fn offer_destroy(&mut self, serial: u32) -> bool {
         let taken = self.destroy_queue.len() < self.kind.destroy_room;
         if taken {
+            let bytes = written(Event::Destroy, &self.as_destroyed(self.flow(serial)));
             self.destroy_queue.push_back(bytes);
             self.flow_mut(serial).delivered += 1;
         } else {
             self.destroy_drops = self.destroy_drops.wrapping_add(1);
         }
-        if (!taken || self.other_listener_full) && self.kind.reliable {
-            self.flow_mut(serial).retry_us = self.boot_us + retry_us;
-            self.dying.push(serial);
-        } else if !taken {
-            self.flow_mut(serial).silent = true;
-        }
+        taken && !self.other_listener_full
     }
 
     /// Sends a NEW or UPDATE.

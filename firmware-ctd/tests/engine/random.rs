@@ -86,8 +86,8 @@ fn step(router: &mut Router<'_>, setting: &Setting, step: Step) {
         }
         23..=26 => router.round(),
         27 => router.pass(u64::from(b % 20_000)),
-        28 => router.pass(u64::from(b % 3_000_000)),
-        29 => router.pass(u64::from(b % 70_000_000)),
+        28 if a % 2 == 0 => router.pass(u64::from(b % 3_000_000)),
+        29 if a % 4 == 0 => router.pass(u64::from(b % 70_000_000)),
         _ => router.kernel.advance(u64::from(b % 5_000)),
     }
 }
@@ -134,7 +134,7 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens(setting in setting(), steps in steps(250)) {
@@ -175,6 +175,6 @@ fn a_long_life() {
         let setting =
             Setting { kernel, names: 300, same_memory: false, mute: true, meddling: true };
         let mut random = Random(seed);
-        run(&setting, (0..30_000).map(|_| random.step()));
+        run(&setting, (0..8_000).map(|_| random.step()));
     }
 }

@@ -26,7 +26,7 @@
 //! * [`Plan`] and [`Hosts::run`]: thousands of random TCP, UDP and ICMP flows from one seed; the
 //!   [`Ledger`] says for each what the hosts themselves sent and received.
 //! * [`daemon::Daemon`]: the real daemon in the router, and [`records`] to read its sink.
-//! * [`Path`] and the single steps ([`Hosts::udp`], [`Hosts::ping`], [`Hosts::open_tcp`], …).
+//! * [`Path`] and the single steps ([`Hosts::open_udp`], [`Hosts::ping`], [`Hosts::open_tcp`], …).
 //!
 //! Every packet of a host passes its [`account::Account`], which is the truth that the kernel and
 //! the daemon are compared with. Limits: one router, IPv4 and IPv6, no fragments, no IP options.

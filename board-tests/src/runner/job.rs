@@ -29,6 +29,7 @@ pub(super) struct Job<'a> {
     path: PathBuf,
     begin: Instant,
     tally: Tally,
+    told: Vec<String>,
 }
 
 /// What a step came to.
@@ -39,6 +40,8 @@ pub(super) struct Outcome {
     pub(super) elapsed: Duration,
     /// Why it failed.
     pub(super) failure: Option<Failure>,
+    /// Lines of its output that are shown when it passed, too.
+    pub(super) told: Vec<String>,
     /// All that its commands printed.
     pub(super) log: PathBuf,
 }
@@ -63,7 +66,8 @@ impl<'a> Job<'a> {
         File::create(&path)?;
         let log = OpenOptions::new().append(true).open(&path)?;
         let (begin, tally) = (measure::now(), Tally::default());
-        Ok(Self { places, step, chosen, progress, log, path, begin, tally })
+        let told = Vec::new();
+        Ok(Self { places, step, chosen, progress, log, path, begin, tally, told })
     }
 
     /// Ends it. A step without tests counts as one; so does a failure that is no test's.
@@ -80,7 +84,8 @@ impl<'a> Job<'a> {
         }
         self.log.flush()?;
         let (name, elapsed) = (self.step.name, self.begin.elapsed());
-        Ok(Outcome { name, tally: self.tally, elapsed, failure, log: self.path })
+        let Self { tally, told, path: log, .. } = self;
+        Ok(Outcome { name, tally, elapsed, failure, told, log })
     }
 
     /// The names of the steps of this run.
@@ -119,6 +124,14 @@ impl<'a> Job<'a> {
     /// Writes a line into the step's output.
     pub(super) fn say(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.log, "{text}").map_err(|error| self.own_failure(&error))
+    }
+
+    /// Shows the lines of the output that contain `word`, whatever the step comes to.
+    pub(super) fn tell(&mut self, word: &str) -> Result<(), Failure> {
+        let said = std::fs::read_to_string(&self.path).map_err(|error| self.own_failure(&error))?;
+        let lines = said.lines().filter(|it| !it.starts_with('$') && it.contains(word));
+        self.told.extend(lines.map(str::to_owned));
+        Ok(())
     }
 
     /// Counts one check under its name.

@@ -57,7 +57,8 @@ impl Progress {
     /// A step ended; shows all that it said when it failed.
     pub(super) fn end(&mut self, outcome: &Outcome) -> io::Result<()> {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
-        self.write(&format!("{clear}        {outcome}\n"))?;
+        let told = outcome.told.iter().map(|line| format!("        {line}\n")).collect::<String>();
+        self.write(&format!("{clear}{told}        {outcome}\n"))?;
         let Some(failure) = &outcome.failure else { return Ok(()) };
         let mut out = io::stdout().lock();
         writeln!(out, "----- {}: {failure}; its output:", outcome.name)?;

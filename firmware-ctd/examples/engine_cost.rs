@@ -21,6 +21,7 @@ use firmware_ctd::wire::{
 };
 
 const BATCH: usize = 1_000;
+/// Batches of each kind, unless `ROUNDS` in the environment says otherwise.
 const ROUNDS: usize = 300;
 const T0: u64 = 1_795_289_206_000_000_000;
 
@@ -64,7 +65,8 @@ fn measure(live: u32) -> Cost {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut times = [const { Vec::new() }; 3];
     let mut records = Vec::with_capacity(BATCH);
-    for _ in 0..ROUNDS {
+    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
+    for _ in 0..rounds.unwrap_or(ROUNDS) {
         let begun: Vec<u32> = (next..next + BATCH as u32).collect();
         next += BATCH as u32;
         let new = bytes(&begun, Event::New);

@@ -1,10 +1,10 @@
 //! How long the codec takes for the messages that a busy router sends most.
 //!
 //! ```text
-//! cargo run --release --example parse_timing
+//! cargo run --release --example parse_timing [ROUNDS]
 //! ```
 //!
-//! Prints nanoseconds per message, the least of 4,000 short rounds, for datagrams of the captures: read
+//! Prints nanoseconds per message, the least of 4,000 (or so many) short rounds, for datagrams of the captures: read
 //! whole, from datagram to value; and for writing the same value.
 
 use std::hint::black_box;
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use firmware_ctd::wire::{Message, Messages, Writer};
 
 const EVENTS: &str = include_str!("../tests/captures/linux-6.18-le/events.hex");
-const ROUNDS: u32 = 4000;
 const REPEATS: u32 = 200;
 
 fn main() -> io::Result<()> {
     let mut out = io::stdout();
+    let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(4000);
     for (what, name, place) in [
         ("NEW tcp ipv4", "ipv4 tcp", 0),
         ("NEW udp ipv6", "ipv6 udp", 0),
@@ -29,10 +29,10 @@ fn main() -> io::Result<()> {
         let datagram = datagram(name, place);
         let message = read(&datagram);
         let mut buffer = [0; 4096];
-        let parse = least(|| {
+        let parse = least(rounds, || {
             black_box(read(black_box(&datagram)));
         });
-        let emit = least(|| {
+        let emit = least(rounds, || {
             let mut w = Writer::new(&mut buffer);
             black_box(message.emit(&mut w, 0).is_ok());
         });
@@ -86,9 +86,9 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 /// Nanoseconds of one call, in the best round.
 #[expect(clippy::disallowed_methods, reason = "a measurement is about the clock")]
-fn least(mut call: impl FnMut()) -> f64 {
+fn least(rounds: u32, mut call: impl FnMut()) -> f64 {
     let mut best = Duration::MAX;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let start = Instant::now();
         for _ in 0..REPEATS {
             call();

@@ -74,11 +74,23 @@ impl<'b> Buffer<'b> {
         Ok(())
     }
 
-    /// Appends zeros up to the alignment.
-    pub(super) fn pad(&mut self) -> Result<(), Full> {
-        const ZEROS: [u8; ALIGN] = [0; ALIGN];
-        let short = padded(self.len).saturating_sub(self.len);
-        self.put(ZEROS.get(..short).unwrap_or_default())
+    /// Appends one record: `header`, `value`, and zeros up to the alignment of what `len` counts
+    /// (header, value, and perhaps a closing NUL, which is one of the zeros).
+    pub(super) fn put_record<const N: usize>(
+        &mut self,
+        header: [u8; N],
+        value: &[u8],
+        len: usize,
+    ) -> Result<(), Full> {
+        let free = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let record = free.get_mut(..padded(len)).ok_or(Full)?;
+        let (head, rest) = record.split_first_chunk_mut().ok_or(Full)?;
+        let (body, zeros) = rest.split_at_mut_checked(value.len()).ok_or(Full)?;
+        *head = header;
+        body.copy_from_slice(value);
+        zeros.fill(0);
+        self.len = self.len.saturating_add(padded(len));
+        Ok(())
     }
 
     /// Writes `value` over what stands at `at`.

@@ -11,7 +11,7 @@ use super::error::{Error, Full};
 use super::expect::Expect;
 use super::nlmsg::{Header, Nfgen, RawMessage, Writer, flags};
 use super::response::{Done, Response};
-use super::stats::{CpuStats, ExpectCpuStats, GlobalStats, nfgen_of_cpu};
+use super::stats::{CpuStats, ExpectCpuStats, GlobalStats};
 
 /// `nlmsg_type`: netlink's own below 16, netfilter's with the subsystem in the high byte.
 pub(super) mod kind {
@@ -163,35 +163,27 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Full`] when it does not fit.
     pub fn emit(&self, w: &mut Writer<'_>, seq: u32) -> Result<(), Full> {
+        let bare = |w: &mut Writer<'_>, kind| w.message(header(kind, 0, seq), &[], |_| Ok(()));
         match self {
             Self::Conntrack { event, ct } => {
                 let (kind, flags) = event.kind_and_flags(kind::CT_NEW, kind::CT_DELETE);
-                let nfgen = Nfgen { family: ct.family, res_id: 0 };
-                w.netfilter(header(kind, flags, seq), nfgen, |w| ct.emit(w))
+                w.netfilter(header(kind, flags, seq), Nfgen::of(ct.family), |w| ct.emit(w))
             }
             Self::Expect { event, expect } => {
                 let (kind, flags) = event.kind_and_flags(kind::EXP_NEW, kind::EXP_DELETE);
-                let nfgen = Nfgen { family: expect.family, res_id: 0 };
-                w.netfilter(header(kind, flags, seq), nfgen, |w| expect.emit(w))
+                w.netfilter(header(kind, flags, seq), Nfgen::of(expect.family), |w| expect.emit(w))
             }
-            _ => self.emit_other(w, seq),
-        }
-    }
-
-    fn emit_other(&self, w: &mut Writer<'_>, seq: u32) -> Result<(), Full> {
-        let plain = |kind| header(kind, 0, seq);
-        match self {
-            Self::Conntrack { .. } | Self::Expect { .. } => Ok(()),
             Self::CpuStats(stats) => {
                 let header = header(kind::CT_GET_STATS_CPU, flags::MULTI, seq);
-                w.netfilter(header, nfgen_of_cpu(stats.cpu), |w| stats.emit(w))
+                w.netfilter(header, Nfgen::of_cpu(stats.cpu), |w| stats.emit(w))
             }
             Self::ExpectCpuStats(stats) => {
                 let header = header(kind::EXP_STATS_CPU_ANSWER, flags::MULTI, seq);
-                w.netfilter(header, nfgen_of_cpu(stats.cpu), |w| stats.emit(w))
+                w.netfilter(header, Nfgen::of_cpu(stats.cpu), |w| stats.emit(w))
             }
             Self::GlobalStats(stats) => {
-                w.netfilter(plain(kind::CT_GET_STATS), Nfgen::default(), |w| stats.emit(w))
+                let header = header(kind::CT_GET_STATS, 0, seq);
+                w.netfilter(header, Nfgen::default(), |w| stats.emit(w))
             }
             Self::Response(response) => {
                 let header = header(kind::ERROR, flags::CAPPED | response.tlvs_flag(), seq);
@@ -201,9 +193,9 @@ impl<'a> Message<'a> {
                 let header = header(kind::DONE, flags::MULTI | done.tlvs_flag(), seq);
                 w.message(header, &done.fixed(), |w| done.emit(w))
             }
-            Self::Overrun => w.message(plain(kind::OVERRUN), &[], |_| Ok(())),
-            Self::Noop => w.message(plain(kind::NOOP), &[], |_| Ok(())),
-            Self::Other { kind } => w.message(plain(*kind), &[], |_| Ok(())),
+            Self::Overrun => bare(w, kind::OVERRUN),
+            Self::Noop => bare(w, kind::NOOP),
+            Self::Other { kind } => bare(w, *kind),
         }
     }
 }

@@ -149,12 +149,12 @@ impl<'w, 'b> AttributeWriter<'w, 'b> {
 
     /// Any value.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> Result<(), Full> {
-        self.parts(kind, value, &[])
+        self.record(kind, value, value.len())
     }
 
     /// Text and its closing NUL. A NUL within the text would end it for the reader.
     pub fn text(&mut self, kind: u16, text: &[u8]) -> Result<(), Full> {
-        self.parts(kind, text, &[0])
+        self.record(kind, text, text.len().saturating_add(1))
     }
 
     /// One byte.
@@ -213,12 +213,10 @@ impl<'w, 'b> AttributeWriter<'w, 'b> {
         field.map_or(Ok(()), |value| put(self, value))
     }
 
-    fn parts(&mut self, kind: u16, value: &[u8], end: &[u8]) -> Result<(), Full> {
-        let len = value.len().saturating_add(end.len()).saturating_add(HEADER);
-        self.out.put(&header(kind, len)?)?;
-        self.out.put(value)?;
-        self.out.put(end)?;
-        self.out.pad()
+    /// An attribute of `len` bytes without its header: `value`, and zeros after it.
+    fn record(&mut self, kind: u16, value: &[u8], len: usize) -> Result<(), Full> {
+        let len = len.saturating_add(HEADER);
+        self.out.put_record(header(kind, len)?, value, len)
     }
 }
 

@@ -143,6 +143,16 @@ pub(super) struct Nfgen {
 }
 
 impl Nfgen {
+    /// Of a message about flows of this family.
+    pub(super) const fn of(family: Family) -> Self {
+        Self { family, res_id: 0 }
+    }
+
+    /// Of the statistics of CPU `cpu`.
+    pub(super) const fn of_cpu(cpu: u16) -> Self {
+        Self { family: Family::Unspec, res_id: cpu }
+    }
+
     /// The netfilter header at the start of a payload, and the attributes that follow it.
     #[inline]
     pub(super) fn split(payload: &[u8]) -> Result<(Self, Attributes<'_>), Error> {

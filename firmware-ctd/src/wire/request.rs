@@ -176,5 +176,5 @@ where
     F: FnOnce(&mut AttributeWriter<'_, 'b>) -> Result<(), Full>,
 {
     let header = header(kind, flags | flags::REQUEST, seq);
-    w.netfilter(header, Nfgen { family, res_id: 0 }, body)
+    w.netfilter(header, Nfgen::of(family), body)
 }

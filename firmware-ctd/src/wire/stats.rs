@@ -3,7 +3,6 @@
 //! Source: `enum ctattr_stats_cpu`, `ctattr_stats_global`, `ctattr_expect_stats`. The number of the
 //! CPU stands in the netfilter header.
 
-use super::conntrack::Family;
 use super::error::{Error, Full};
 use super::nla::{AttributeWriter, be32_fields};
 use super::nlmsg::Nfgen;
@@ -180,9 +179,4 @@ impl GlobalStats {
     pub fn emit(&self, w: &mut AttributeWriter<'_, '_>) -> Result<(), Full> {
         w.be32_fields(&[self.entries, self.max_entries])
     }
-}
-
-/// The netfilter header of the statistics of CPU `cpu`.
-pub(super) const fn nfgen_of_cpu(cpu: u16) -> Nfgen {
-    Nfgen { family: Family::Unspec, res_id: cpu }
 }

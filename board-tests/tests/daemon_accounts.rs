@@ -55,7 +55,8 @@ fn reused_tuples() -> Outcome {
 fn real_flows() -> Outcome {
     const COUNT: u32 = 20_000;
     let mut lab = Lab::new(&Options::default())?;
-    let settings = Settings { capacity: 32_768, ..Settings::default() };
+    // A dump every second: what it shows must be recognised as what the events told.
+    let settings = Settings { capacity: 65_536, refresh_s: 1, ..Settings::default() };
     let tested = Tested::start(lab.router.netns(), &settings)?;
     let plan = Plan { response_bytes: 0..=20_000, ..Plan::of(COUNT, 9) };
     let ledger = lab.hosts.run(&plan, |_| {})?;

@@ -188,10 +188,16 @@ impl Cycle {
             self.confirm_at
                 .filter(|_| self.missed > 0)
                 .map(|at| (at.max(self.quiet_at()), Purpose::Confirm)),
-            self.refresh_at.map(|at| (at, Purpose::Refresh)),
+            self.refresh_at.map(|at| (self.once_it_judges(at), Purpose::Refresh)),
         ];
         let (at, purpose) = wishes.into_iter().flatten().min_by_key(|&(at, _)| at)?;
         Some((at.max(self.not_before), purpose))
+    }
+
+    /// While something is missed, a refresh waits until it may judge: with a period below [`QUIET`]
+    /// each one would put the judgement off.
+    fn once_it_judges(&self, at: Instant) -> Instant {
+        if self.missed > 0 { at.max(self.judge_from) } else { at }
     }
 
     /// From when on missed flows may be called gone.
@@ -433,7 +439,8 @@ impl Engine<'_> {
                 self.report_destroy(record);
             }
         }
-        self.forget(slot);
+        let key = self.table.key_of(slot);
+        self.forget(slot, &key);
     }
 
     fn end_sweep(&mut self, now: Instant, purpose: Purpose) {
@@ -460,6 +467,17 @@ mod tests {
             cycle.lengthen_backoff();
         }
         assert_eq!(cycle.backoff, BACKOFF_MAX);
+    }
+
+    #[test]
+    fn frequent_refreshes_do_not_put_a_judgement_off() {
+        let mut cycle = Cycle::new();
+        cycle.start = false;
+        let at = Instant::from_micros(10_000_000);
+        (cycle.refresh_at, cycle.judge_from) = (Some(at), at + QUIET);
+        assert_eq!(cycle.due(), Some((at, Purpose::Refresh)), "nothing is missed");
+        cycle.missed = 1;
+        assert_eq!(cycle.due(), Some((at + QUIET, Purpose::Refresh)));
     }
 
     #[test]

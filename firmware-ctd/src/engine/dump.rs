@@ -439,8 +439,7 @@ impl Engine<'_> {
                 self.report_destroy(record);
             }
         }
-        let key = self.table.key_of(slot);
-        self.forget(slot, &key);
+        self.forget(slot);
     }
 
     fn end_sweep(&mut self, now: Instant, purpose: Purpose) {

@@ -194,12 +194,13 @@ impl<'m> Engine<'m> {
         };
         // Entries are read apart from all else, so that they are not moved about in memory.
         if let Some(event) = Event::of_conntrack(&raw.header) {
-            return match &Conntrack::parse(raw.payload) {
-                Ok(ct) if probe::is_probe(ct) => {}
-                Ok(ct) if source == Source::Request => self.handle_entry(now, &raw.header, ct),
-                Ok(ct) if event == Event::Destroy => self.on_destroy(now, ct),
-                Ok(ct) => self.on_state(now, event, ct),
-                Err(error) => self.on_malformed(source, *error),
+            let mut ct = Conntrack::default();
+            return match ct.read(raw.payload) {
+                Ok(()) if probe::is_probe(&ct) => {}
+                Ok(()) if source == Source::Request => self.handle_entry(now, &raw.header, &ct),
+                Ok(()) if event == Event::Destroy => self.on_destroy(now, &ct),
+                Ok(()) => self.on_state(now, event, &ct),
+                Err(error) => self.on_malformed(source, error),
             };
         }
         match &Message::parse(&raw) {

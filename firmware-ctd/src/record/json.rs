@@ -90,19 +90,18 @@ pub fn direction(out: &mut Text<'_>, tuple: &Tuple, counters: Option<Counters>) 
     out.address(tuple.src);
     out.str("\",\"dst\":\"");
     out.address(tuple.dst);
-    out.str("\"");
     match tuple.l4 {
-        L4::None => {}
+        L4::None => out.byte(b'"'),
         L4::Ports { src, dst } if tuple.proto == Protocol::GRE => {
-            numbers(out, &[(",\"srckey\":", u64::from(src)), (",\"dstkey\":", u64::from(dst))]);
+            numbers(out, &[("\",\"srckey\":", u64::from(src)), (",\"dstkey\":", u64::from(dst))]);
         }
         L4::Ports { src, dst } => {
-            numbers(out, &[(",\"sport\":", u64::from(src)), (",\"dport\":", u64::from(dst))]);
+            numbers(out, &[("\",\"sport\":", u64::from(src)), (",\"dport\":", u64::from(dst))]);
         }
         L4::Icmp { id, kind, code } => numbers(
             out,
             &[
-                (",\"icmp_id\":", u64::from(id)),
+                ("\",\"icmp_id\":", u64::from(id)),
                 (",\"icmp_type\":", u64::from(kind)),
                 (",\"icmp_code\":", u64::from(code)),
             ],

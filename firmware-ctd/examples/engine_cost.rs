@@ -48,7 +48,7 @@ struct Cost {
     json: f64,
 }
 
-/// Median nanoseconds an event.
+/// Nanoseconds an event: what nine of ten batches take at least, since others use the machine too.
 fn measure(live: u32) -> Cost {
     let sizes = Sizes { capacity: live + 2 * BATCH as u32, extensions: 1024, remember: 4096 };
     let mut memory = vec![0; sizes.words()];
@@ -82,7 +82,7 @@ fn measure(live: u32) -> Cost {
         times[1].push(engine_ns + json_ns);
         times[2].push(json_ns);
     }
-    let [new, destroy, json] = times.map(median);
+    let [new, destroy, json] = times.map(undisturbed);
     Cost { new, destroy, json }
 }
 
@@ -93,9 +93,9 @@ fn pick(random: &mut u64, below: usize) -> usize {
     usize::try_from(*random % below as u64).unwrap_or(0)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn undisturbed(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2] / BATCH as f64
+    values[values.len() / 10] / BATCH as f64
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark takes the time")]

@@ -38,7 +38,7 @@ impl<const C: usize, const D: usize> HalfSip<C, D> {
     #[inline]
     pub fn word(&mut self, word: u32) {
         self.v[3] ^= word;
-        self.rounds(C);
+        self.v = rounds::<C>(self.v);
         self.v[0] ^= word;
         self.words = self.words.wrapping_add(1);
     }
@@ -57,7 +57,7 @@ impl<const C: usize, const D: usize> HalfSip<C, D> {
     pub fn finish32(mut self) -> u32 {
         self.last_block();
         self.v[2] ^= 0xff;
-        self.rounds(D);
+        self.v = rounds::<D>(self.v);
         self.v[1] ^ self.v[3]
     }
 
@@ -67,10 +67,10 @@ impl<const C: usize, const D: usize> HalfSip<C, D> {
     pub fn finish64(mut self) -> u64 {
         self.last_block();
         self.v[2] ^= 0xee;
-        self.rounds(D);
+        self.v = rounds::<D>(self.v);
         let low = self.v[1] ^ self.v[3];
         self.v[1] ^= 0xdd;
-        self.rounds(D);
+        self.v = rounds::<D>(self.v);
         let high = self.v[1] ^ self.v[3];
         u64::from(high) << 32 | u64::from(low)
     }
@@ -81,24 +81,33 @@ impl<const C: usize, const D: usize> HalfSip<C, D> {
         let length = self.words.wrapping_mul(4) << 24;
         self.word(length);
     }
+}
 
-    #[inline]
-    fn rounds(&mut self, count: usize) {
-        let [mut a, mut b, mut c, mut d] = self.v;
-        for _ in 0..count {
-            a = a.wrapping_add(b);
-            b = b.rotate_left(5) ^ a;
-            a = a.rotate_left(16);
-            c = c.wrapping_add(d);
-            d = d.rotate_left(8) ^ c;
-            a = a.wrapping_add(d);
-            d = d.rotate_left(7) ^ a;
-            c = c.wrapping_add(b);
-            b = b.rotate_left(13) ^ c;
-            c = c.rotate_left(16);
-        }
-        self.v = [a, b, c, d];
+/// `N` rounds, one after the other in the code also when it is made small.
+#[inline(always)]
+const fn rounds<const N: usize>(v: [u32; 4]) -> [u32; 4] {
+    match N {
+        1 => round(v),
+        2 => round(round(v)),
+        3 => round(round(round(v))),
+        4 => round(round(round(round(v)))),
+        _ => panic!("no such variant"),
     }
+}
+
+#[inline(always)]
+const fn round([mut a, mut b, mut c, mut d]: [u32; 4]) -> [u32; 4] {
+    a = a.wrapping_add(b);
+    b = b.rotate_left(5) ^ a;
+    a = a.rotate_left(16);
+    c = c.wrapping_add(d);
+    d = d.rotate_left(8) ^ c;
+    a = a.wrapping_add(d);
+    d = d.rotate_left(7) ^ a;
+    c = c.wrapping_add(b);
+    b = b.rotate_left(13) ^ c;
+    c = c.rotate_left(16);
+    [a, b, c, d]
 }
 
 #[cfg(test)]

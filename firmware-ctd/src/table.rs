@@ -210,8 +210,13 @@ impl<'m> FlowTable<'m> {
 
     /// Takes a flow out.
     pub fn remove(&mut self, slot: Slot) {
-        let at = self.head(slot);
         let key = self.key_of(slot);
+        self.remove_keyed(slot, &key);
+    }
+
+    /// Takes a flow out whose key is known.
+    pub(crate) fn remove_keyed(&mut self, slot: Slot, key: &Key) {
+        let at = self.head(slot);
         let next = self.mem[at + head::NEXT];
         let bucket = self.layout.bucket(self.layout.bucket_of(key.hash()));
         let mut link = bucket;

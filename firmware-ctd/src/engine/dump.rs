@@ -439,7 +439,8 @@ impl Engine<'_> {
                 self.report_destroy(record);
             }
         }
-        self.forget(slot);
+        let key = self.table.key_of(slot);
+        self.forget(slot, &key);
     }
 
     fn end_sweep(&mut self, now: Instant, purpose: Purpose) {

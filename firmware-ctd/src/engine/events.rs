@@ -183,7 +183,7 @@ impl Engine<'_> {
 
     fn bury(&mut self, now: Now, slot: Option<Slot>, key: &Key, ct: &Conntrack<'_>) {
         if let Some(slot) = slot {
-            self.forget(slot);
+            self.forget(slot, key);
         }
         self.tombstones.insert(Tombstone {
             hash: key.hash(),
@@ -194,11 +194,11 @@ impl Engine<'_> {
     }
 
     /// Takes a flow out of the table.
-    pub(super) fn forget(&mut self, slot: Slot) {
+    pub(super) fn forget(&mut self, slot: Slot, key: &Key) {
         if self.table.flow(slot).has(flag::MISSED) {
             self.cycle.found_missed();
         }
-        self.table.remove(slot);
+        self.table.remove_keyed(slot, key);
     }
 
     /// The flow that a DESTROY means: the one with its start, else the oldest that it may mean.

@@ -88,7 +88,7 @@ impl<'m> Tombstones<'m> {
 
     /// The newest tombstone with this hash and id.
     pub(super) fn find(&self, hash: u32, id: u32) -> Option<Tombstone> {
-        let at = Self::set(hash);
+        let at = Self::set(hash, id);
         self.mem[at..at + TOMBSTONE_WAYS * TOMBSTONE_WORDS]
             .chunks_exact(TOMBSTONE_WORDS)
             .map(load)
@@ -98,7 +98,7 @@ impl<'m> Tombstones<'m> {
     /// Sets a tombstone, in the place of an earlier one with this hash and id if there is one, else
     /// of the oldest of its set.
     pub(super) fn insert(&mut self, stone: Tombstone) {
-        let at = Self::set(stone.hash);
+        let at = Self::set(stone.hash, stone.id);
         let set = &mut self.mem[at..at + TOMBSTONE_WAYS * TOMBSTONE_WORDS];
         let place = set
             .chunks_exact(TOMBSTONE_WORDS)
@@ -115,8 +115,10 @@ impl<'m> Tombstones<'m> {
         ]);
     }
 
-    fn set(hash: u32) -> usize {
-        scale(hash, TOMBSTONE_SETS) * TOMBSTONE_WAYS * TOMBSTONE_WORDS
+    /// The id has a part in it, so that flows which follow one another in one tuple do not push
+    /// each other out.
+    fn set(hash: u32, id: u32) -> usize {
+        scale(hash ^ id, TOMBSTONE_SETS) * TOMBSTONE_WAYS * TOMBSTONE_WORDS
     }
 }
 
@@ -190,6 +192,17 @@ mod tests {
             stones.insert(Tombstone { hash: 1, id: 7, stop_ns, at_s: 1 });
         }
         assert_eq!(stones.find(1, 7).unwrap().stop_ns, 2);
+    }
+
+    #[test]
+    fn flows_that_follow_one_another_in_one_tuple_are_all_remembered() {
+        let mut mem = vec![0; Tombstones::WORDS];
+        let mut stones = Tombstones::new(&mut mem);
+        let ids: Vec<u32> = (0..20).map(|n: u32| n.wrapping_mul(0x9e37_79b9)).collect();
+        for &id in &ids {
+            stones.insert(Tombstone { hash: 5, id, stop_ns: 1, at_s: 1 });
+        }
+        assert!(ids.iter().all(|&id| stones.find(5, id).is_some()));
     }
 
     #[test]

@@ -76,7 +76,14 @@ impl RecordKeys {
 
     fn with(&self, key: &Key, first: u32, second: u32) -> u64 {
         let mut hash = self.boot;
-        hash.words(key.words());
+        let [src, dst, l4, kind] = *key.first();
+        hash.word(src);
+        hash.word(dst);
+        hash.word(l4);
+        hash.word(kind);
+        if key.is_ipv6() {
+            hash.words(key.rest());
+        }
         hash.word(first);
         hash.word(second);
         hash.finish64()

@@ -19,7 +19,8 @@ const L4_ICMP: u32 = 2;
 /// both addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    words: [u32; 10],
+    first: [u32; 4],
+    rest: [u32; 6],
     hash: u32,
 }
 
@@ -29,17 +30,29 @@ impl Key {
     #[inline]
     #[must_use]
     pub fn new(orig: &Tuple, zone: u16, seed: [u32; 2]) -> Self {
-        let (src, src_rest) = address_words(orig.src);
-        let (dst, dst_rest) = address_words(orig.dst);
         let (l4_kind, l4) = l4_words(orig.l4);
-        let family = if orig.src.is_ipv6() { KIND_IPV6 } else { 0 };
-        let kind = u32::from(orig.proto.0) << 24 | l4_kind << KIND_L4_SHIFT | family;
-        let [a, b, c] = src_rest;
-        let [d, e, f] = dst_rest;
-        let words = [src, dst, l4, kind | u32::from(zone), a, b, c, d, e, f];
-        let mut hash = TableHash::new32(seed);
-        hash.words(if family == 0 { &words[..4] } else { &words });
-        Self { words, hash: hash.finish32() }
+        let kind = u32::from(orig.proto.0) << 24 | l4_kind << KIND_L4_SHIFT | u32::from(zone);
+        match (orig.src, orig.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let first = [src.to_bits(), dst.to_bits(), l4, kind];
+                Self { first, rest: [0; 6], hash: hash_first(first, seed).finish32() }
+            }
+            (src, dst) => Self::ipv6(address_words(src), address_words(dst), l4, kind, seed),
+        }
+    }
+
+    fn ipv6(
+        (src, [a, b, c]): (u32, [u32; 3]),
+        (dst, [d, e, f]): (u32, [u32; 3]),
+        l4: u32,
+        kind: u32,
+        seed: [u32; 2],
+    ) -> Self {
+        let first = [src, dst, l4, kind | KIND_IPV6];
+        let rest = [a, b, c, d, e, f];
+        let mut hash = hash_first(first, seed);
+        hash.words(&rest);
+        Self { first, rest, hash: hash.finish32() }
     }
 
     /// The keyed hash by which the table finds the flow.
@@ -49,31 +62,37 @@ impl Key {
         self.hash
     }
 
-    /// All words of the key: four, or ten with IPv6.
-    #[inline]
-    #[must_use]
-    pub fn words(&self) -> &[u32] {
-        if self.is_ipv6() { &self.words } else { &self.words[..4] }
-    }
-
     /// The words that stand in the head cell.
     #[inline]
-    pub(super) fn first(&self) -> &[u32] {
-        &self.words[..4]
+    #[must_use]
+    pub const fn first(&self) -> &[u32; 4] {
+        &self.first
     }
 
-    /// The words that stand in the cell of an IPv6 flow's addresses.
+    /// The words that stand in the cell of an IPv6 flow's addresses; all zero with IPv4.
     #[inline]
-    pub(super) fn rest(&self) -> &[u32] {
-        &self.words[4..]
+    #[must_use]
+    pub const fn rest(&self) -> &[u32; 6] {
+        &self.rest
     }
 
     /// Whether the tuple is of IPv6.
     #[inline]
     #[must_use]
     pub const fn is_ipv6(&self) -> bool {
-        self.words[3] & KIND_IPV6 != 0
+        self.first[3] & KIND_IPV6 != 0
     }
+}
+
+/// The words of the head cell are hashed one by one, without a loop also when code is made small.
+#[inline]
+fn hash_first([src, dst, l4, kind]: [u32; 4], seed: [u32; 2]) -> TableHash {
+    let mut hash = TableHash::new32(seed);
+    hash.word(src);
+    hash.word(dst);
+    hash.word(l4);
+    hash.word(kind);
+    hash
 }
 
 /// The first four bytes of an address, and the other twelve of an IPv6 one.

@@ -470,6 +470,12 @@ fn bad_filter(w: &mut Writer<'_>, seq: u32) -> std::result::Result<(), Full> {
 
 /// The end of every flow.
 fn ends(capture: &mut Capture) -> Result<()> {
+    for (port, zone) in [(41005, Some(7)), (41006, Some(8)), (41007, None)] {
+        let orig = tuple(V4.0, V4.1, Protocol::TCP, ports(port, 80))?;
+        let name = format!("delete in zone {zone:?}");
+        capture.ask(&name, |w, seq| request::get(w, seq, &orig, zone))?;
+        capture.ask(&name, |w, seq| request::delete(w, seq, true, &orig, zone, None))?;
+    }
     let filter = Filter { family: Family::Ipv4, mark: Some(0xdead_beef), ..Filter::default() };
     capture.ask("flush of one mark", |w, seq| request::flush(w, seq, Some(&filter)))?;
     capture.ask("flush", |w, seq| request::flush(w, seq, None))

@@ -6,7 +6,8 @@
 //!
 //! Byte order is right by construction: netlink headers and attribute headers are in host order
 //! and are touched only in [`nlmsg`] and [`nla`]; every ctnetlink value is big-endian on the wire
-//! and in host order in these types.
+//! and in host order in these types. The kernel has two exceptions, [`Labels`] and the flags of a
+//! [`Filter`], which it keeps in its own order.
 //!
 //! Attributes that are not known are skipped, values that are not known are kept as numbers.
 //! Input that cannot be right (truncated, overlong, wrongly nested) gives an [`Error`], which the

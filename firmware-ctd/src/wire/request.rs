@@ -57,7 +57,8 @@ pub fn get_unconfirmed(w: &mut Writer<'_>, seq: u32) -> Result<(), Full> {
     plain(w, kind::CT_GET_UNCONFIRMED, flags::DUMP, seq, Family::Unspec)
 }
 
-/// Asks for one entry by its original tuple; `None` for zone 0.
+/// Asks for one entry by its original tuple and that tuple's zone: [`Conntrack::zone`] or
+/// [`Conntrack::zone_orig`]; `None` for zone 0.
 ///
 /// The one answer has `NLM_F_MULTI` set although no `NLMSG_DONE` follows.
 pub fn get(w: &mut Writer<'_>, seq: u32, orig: &Tuple, zone: Option<u16>) -> Result<(), Full> {
@@ -95,8 +96,8 @@ pub fn update(w: &mut Writer<'_>, seq: u32, ack: bool, ct: &Conntrack<'_>) -> Re
     send(w, (kind::CT_NEW, ack_bit(ack), seq), ct.header_family(), |w| ct.emit(w))
 }
 
-/// Removes one entry by its original tuple; `None` for zone 0. With `id`, only if it still is the
-/// entry that had this id.
+/// Removes one entry by its original tuple and that tuple's zone, as in [`get`]. With `id`, only
+/// if the entry has this id.
 pub fn delete(
     w: &mut Writer<'_>,
     seq: u32,

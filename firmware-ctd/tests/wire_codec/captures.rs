@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use firmware_ctd::wire::{
     Conntrack, Counters, CpuCounter, Dccp, Done, Event, Expect, ExpectNat, Family, Helper, L4,
-    Labels, Message, Messages, ProtoInfo, Protocol, Sctp, SeqAdj, Status, SynProxy, Tcp, TcpFlags,
-    TcpState, Tuple,
+    Labels, Message, Messages, ProtoInfo, Protocol, Response, Sctp, SeqAdj, Status, SynProxy, Tcp,
+    TcpFlags, TcpState, Tuple,
 };
 
 use crate::capture::{
@@ -181,6 +181,22 @@ fn what_few_flows_have() {
 }
 
 /// A rule sets label 5 and a mark on real packets.
+/// An entry is found by its original tuple and the zone of that direction, be it directional.
+#[test]
+fn entries_in_zones_are_found_and_deleted() {
+    let (events, dumps, responses) = (by_name(EVENTS), by_name(DUMPS), by_name(RESPONSES));
+    for (zone, port) in [("Some(7)", 41005), ("Some(8)", 41006), ("None", 41007)] {
+        let name = format!("delete in zone {zone}");
+        let orig = Some(v4(Protocol::TCP, ports(port, 80)));
+        let (event, ct) = conntrack(&dumps[name.as_str()][0]);
+        assert_eq!((event, ct.orig), (Event::Update, orig), "{name}");
+        let answer = parsed(&responses[name.as_str()][0]);
+        assert!(matches!(answer, Ok(Message::Response(Response { errno: 0, .. }))), "{name}");
+        let (event, ct) = conntrack(&events[name.as_str()][0]);
+        assert_eq!((event, ct.orig), (Event::Destroy, orig), "{name}");
+    }
+}
+
 #[test]
 fn labels_and_marks_of_real_packets() {
     let events = by_name(EVENTS);

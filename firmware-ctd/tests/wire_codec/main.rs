@@ -6,6 +6,7 @@ mod captures;
 mod differential;
 mod hostile;
 mod messages;
+mod requests;
 mod roundtrip;
 mod support;
 mod values;

@@ -2,7 +2,7 @@
 //! to say that it can be emitted and read back.
 
 use firmware_ctd::wire::{
-    Conntrack, Error, Expect, Filter, Header, Message, Messages, RawMessage, Writer,
+    Conntrack, Error, Event, Expect, Filter, Header, L4, Message, Messages, RawMessage, Writer,
 };
 use proptest::prelude::*;
 
@@ -184,6 +184,56 @@ fn each_error_has_its_cause() {
     assert_eq!(Conntrack::parse(&[2, 0, 0]), Err(Error::Truncated));
     assert_eq!(Expect::parse(&[]), Err(Error::Truncated));
     assert_eq!(Filter::parse(&[0]), Err(Error::Truncated));
+}
+
+/// Ports and an ICMP triple in one tuple: the protocol's own key counts.
+#[test]
+fn two_keys_in_one_tuple() {
+    let v4 = [attribute(1, &V4), attribute(2, &V4)].concat();
+    let ports = [attribute(2, &[0, 1]), attribute(3, &[0, 2])].concat();
+    let triple = |id| [attribute(id, &[0, 3]), attribute(id + 1, &[8]), attribute(id + 2, &[0])];
+    let (icmp, icmpv6) = (triple(4).concat(), triple(7).concat());
+    let ports_key = L4::Ports { src: 1, dst: 2 };
+    let icmp_key = L4::Icmp { id: 3, kind: 8, code: 0 };
+    for (proto, keys, expected) in [
+        (6, [&ports[..], &icmp], ports_key),
+        (1, [&ports[..], &icmp], icmp_key),
+        (58, [&ports[..], &icmpv6], icmp_key),
+        (58, [&ports[..], &icmp], ports_key),
+        (1, [&ports[..], &icmpv6], ports_key),
+        (1, [&ports[..], &[]], ports_key),
+        (89, [&icmp[..], &[]], icmp_key),
+    ] {
+        let bytes = tuple(&v4, &[&attribute(1, &[proto]), keys[0], keys[1]].concat());
+        match message(0x0100, &bytes) {
+            Ok(Message::Conntrack { ct, .. }) => {
+                assert_eq!(ct.orig.map(|orig| orig.l4), Some(expected), "protocol {proto}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// `NLM_F_CREATE` and `NLM_F_EXCL` together tell a new entry; either alone is an update.
+#[test]
+fn flags_tell_new_from_update() {
+    for (flags, expected) in [
+        (0x600, Event::New),
+        (0x602, Event::New),
+        (0x400, Event::Update),
+        (0x200, Event::Update),
+        (0x022, Event::Update),
+    ] {
+        for kind in [0x0100, 0x0200] {
+            let header = Header { kind, flags, ..Header::default() };
+            match Message::parse(&RawMessage { header, payload: &[2, 0, 0, 0] }) {
+                Ok(Message::Conntrack { event, .. } | Message::Expect { event, .. }) => {
+                    assert_eq!(event, expected, "{flags:x}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }
 
 #[test]

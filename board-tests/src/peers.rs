@@ -9,7 +9,7 @@
 //! enough, and the same receive buffer. conntrackd logs a destroy only when it saw the flow begin,
 //! so with a small buffer it would be cheaper by what it misses.
 //!
-//! Nothing here decides what is measured; [`bench`] does. Known limits: Debian's conntrackd 1.4.7
+//! Nothing here decides what is measured; [`mod@bench`] does. Known limits: Debian's conntrackd 1.4.7
 //! and ulogd2 2.0.8 were tried; both ask for the real-time scheduler by default and get it as
 //! root, which is left as their users have it.
 

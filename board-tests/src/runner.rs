@@ -1,6 +1,6 @@
 //! `cargo board-tests`: every test of the project, in one run.
 //!
-//! Runs the [`steps`] one after the other, each a few commands with a time limit; shows the whole
+//! Runs the steps one after the other, each a few commands with a time limit; shows the whole
 //! output of a step that failed; counts tests over all steps. A step that runs no test counts as
 //! one. Everything is built below the target directory that this program is in, where each step
 //! also leaves its output (`board-tests/STEP.log`).

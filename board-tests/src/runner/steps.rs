@@ -85,8 +85,8 @@ fn clippy(job: &mut Job<'_>) -> Result<(), Failure> {
 }
 
 fn docs(job: &mut Job<'_>) -> Result<(), Failure> {
-    let mut command = job.cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
-    job.run(command.env("RUSTDOCFLAGS", "-D warnings"))
+    let all = ["doc", "--workspace", "--no-deps", "--locked"];
+    job.run(job.cargo(&all).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn unit(job: &mut Job<'_>) -> Result<(), Failure> {

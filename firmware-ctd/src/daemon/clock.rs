@@ -16,7 +16,10 @@ pub fn now() -> Now {
 /// A clock in nanoseconds; a time before its zero is zero.
 fn nanos(clock: ClockId) -> u64 {
     let Ok(time) = clock_gettime(clock) else { return 0 };
-    let whole = |part: i64| u64::try_from(part).unwrap_or(0);
-    let seconds = whole(time.tv_sec().into());
-    seconds.saturating_mul(NANOS_PER_SEC).saturating_add(whole(time.tv_nsec().into()))
+    whole(time.tv_sec()).saturating_mul(NANOS_PER_SEC).saturating_add(whole(time.tv_nsec()))
+}
+
+/// A part of a time, which is 32 or 64 bits wide by platform.
+fn whole(part: impl TryInto<u64>) -> u64 {
+    part.try_into().unwrap_or(0)
 }

@@ -49,7 +49,7 @@ impl Setting {
         }
     }
 
-    fn path<'b>(self, buffer: &'b mut [u8; 64]) -> &'b str {
+    fn path(self, buffer: &mut [u8; 64]) -> &str {
         let mut text = crate::record::text::Text::new(buffer);
         text.str(DIRECTORY);
         text.str(self.name());

@@ -2,7 +2,7 @@
 //!
 //! [`Messages`] cuts a datagram into messages; [`Writer`] puts several requests one after another
 //! into one buffer, as one `sendmsg` takes them. What a message means is decided in
-//! [`super::message`].
+//! `message`.
 //!
 //! Source: `struct nlmsghdr` in `include/uapi/linux/netlink.h`, `struct nfgenmsg` in
 //! `include/uapi/linux/netfilter/nfnetlink.h`.

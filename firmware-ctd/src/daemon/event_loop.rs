@@ -39,10 +39,11 @@ use crate::wire::{Family, Writer, request};
 
 /// Datagrams read by one call; a DESTROY is below 700 bytes, a NEW with all that it can have below 1,400.
 const BATCH: usize = 64;
-/// Room for a DESTROY.
-const DESTROY_BYTES: usize = 1024;
-/// Room for a NEW or UPDATE.
-const STATE_BYTES: usize = 2048;
+/// Room for a DESTROY. An odd number of cache lines, so that the rooms do not all fall into the
+/// same few sets of the cache.
+const DESTROY_BYTES: usize = 17 * 64;
+/// Room for a NEW or UPDATE; odd as well.
+const STATE_BYTES: usize = 33 * 64;
 /// Room for a part of a dump: the kernel makes them at most so large.
 const DUMP_BYTES: usize = 32 << 10;
 /// Batches of destroys read in one turn.

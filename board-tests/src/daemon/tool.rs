@@ -87,7 +87,7 @@ impl Line {
     /// An `id` is one of ICMP within the directions, and the entry's own at the end.
     fn place(&mut self, key: &str) -> &mut BTreeMap<String, String> {
         let in_direction = OF_A_DIRECTION.contains(&key);
-        let of_icmp = |direction: &BTreeMap<_, _>| direction.contains_key("type");
+        let of_icmp = |it: &BTreeMap<_, _>| it.contains_key("type") && !it.contains_key("id");
         if !in_direction || self.other.contains_key("mark") || self.other.contains_key("use") {
             return &mut self.other;
         }
@@ -185,6 +185,14 @@ mod tests {
             (&["UNREPLIED".to_owned()][..], Some(299))
         );
         assert_eq!(read.reply["bytes"], "2");
+    }
+
+    #[test]
+    fn an_event_of_icmp_may_have_nothing_between_its_ids() {
+        let line = "    [NEW] ipv6     10 icmpv6   58 30 src=::1 dst=::2 type=128 code=0 id=5 \
+            [UNREPLIED] src=::2 dst=::1 type=129 code=0 id=6 id=7";
+        let read = Line::parse(line).unwrap();
+        assert_eq!((read.orig["id"].as_str(), read.reply["id"].as_str(), read.id()), ("5", "6", 7));
     }
 
     #[test]

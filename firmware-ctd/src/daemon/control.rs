@@ -46,6 +46,8 @@ pub struct Control {
     /// Rooms for the buffers of clients: they stay when a client goes.
     rooms: Box<[client::Room]>,
     refused: u64,
+    /// The time as it was last told.
+    now: Instant,
 }
 
 impl Control {
@@ -70,6 +72,7 @@ impl Control {
             clients: (0..count).map(|_| None).collect(),
             rooms: (0..count).map(|_| client::Room::new()).collect(),
             refused: 0,
+            now: Instant::BOOT,
         })
     }
 
@@ -156,15 +159,17 @@ impl Control {
 
     /// Shows a record to those who watch; returns how many lines were missed.
     pub fn show(&mut self, record: &Record) -> u64 {
+        let now = self.now;
         let watchers = self.clients.iter_mut().zip(&mut self.rooms);
         let missed = watchers.filter_map(|(client, room)| {
-            client.as_mut().filter(|c| c.watches()).map(|c| u64::from(!c.show(room, record)))
+            client.as_mut().filter(|c| c.watches()).map(|c| u64::from(!c.show(room, record, now)))
         });
         missed.sum()
     }
 
     /// Sends what was shown, and closes who was silent for too long.
     pub fn flush(&mut self, epoll: &Epoll, facts: &Facts<'_, '_>) {
+        self.now = facts.now.boot;
         for place in 0..self.clients.len() {
             let Some(client) = &mut self.clients[place] else { continue };
             if client.is_overdue(facts.now.boot) {

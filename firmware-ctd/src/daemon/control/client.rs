@@ -258,17 +258,17 @@ impl Client {
         Some(true)
     }
 
-    /// Shows a record to an events client; false if there was no room.
-    pub(super) fn show(&mut self, room: &mut Room, record: &Record) -> bool {
-        let State::Events { json, missed } = &mut self.state else { return true };
+    /// Shows a record to an events client; false if there was no room, here and in its socket.
+    pub(super) fn show(&mut self, room: &mut Room, record: &Record, now: Instant) -> bool {
+        let State::Events { json, missed } = self.state else { return true };
+        let line = |out: &mut Text<'_>| {
+            if json { json::line(out, record) } else { lines::line(out, record) }
+        };
         // Who missed lines is told so before the next one.
-        let fits =
-            *missed == 0
-                && room.append(|out| {
-                    if *json { json::line(out, record) } else { lines::line(out, record) }
-                });
+        let fits = missed == 0
+            && (room.append(line) || self.send(room, now).is_some() && room.append(line));
         if !fits {
-            *missed += 1;
+            self.state = State::Events { json, missed: missed + 1 };
         }
         fits
     }

@@ -8,6 +8,7 @@
 //! The messages have the attributes that Linux 6.18 sends, timestamps and counters included, and
 //! are made outside of the time that is taken. Flows end in random order. Batches are of 1,000, as
 //! receive batches are, so that the bytes are still in the cache.
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run has nothing to tell")]
 
 use std::hint::black_box;
 use std::io::Write as _;
@@ -20,7 +21,7 @@ use firmware_ctd::wire::{
     Conntrack, Counters, Event, Family, L4, Message, Messages, Protocol, Status, Tuple, Writer,
 };
 
-const BATCH: usize = 1_000;
+const BATCH: u32 = 1_000;
 /// Batches of each kind, unless `ROUNDS` in the environment says otherwise.
 const ROUNDS: usize = 300;
 const T0: u64 = 1_795_289_206_000_000_000;
@@ -50,7 +51,7 @@ struct Cost {
 
 /// Nanoseconds an event: what nine of ten batches take at least, since others use the machine too.
 fn measure(live: u32) -> Cost {
-    let sizes = Sizes { capacity: live + 2 * BATCH as u32, extensions: 1024, remember: 4096 };
+    let sizes = Sizes { capacity: live + 2 * BATCH, extensions: 1024, remember: 4096 };
     let mut memory = vec![0; sizes.words()];
     let settings =
         Settings { events: EventPath::Reliable, refresh: Duration::from_secs(60), observed: false };
@@ -58,17 +59,17 @@ fn measure(live: u32) -> Cost {
         Engine::new(&mut memory, &sizes, settings, [7; 16], [0x1234_5678, 0x9abc_def0])
             .expect("sizes fit");
     let mut alive: Vec<u32> = (0..live).collect();
-    for chunk in alive.chunks(BATCH) {
+    for chunk in alive.chunks(BATCH as usize) {
         feed(&mut engine, Source::State, &bytes(chunk, Event::New), &mut Vec::new());
     }
     let mut next = live;
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut times = [const { Vec::new() }; 3];
-    let mut records = Vec::with_capacity(BATCH);
+    let mut records = Vec::with_capacity(BATCH as usize);
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
     for _ in 0..rounds.unwrap_or(ROUNDS) {
-        let begun: Vec<u32> = (next..next + BATCH as u32).collect();
-        next += BATCH as u32;
+        let begun: Vec<u32> = (next..next + BATCH).collect();
+        next += BATCH;
         let new = bytes(&begun, Event::New);
         alive.extend(begun);
         let ended: Vec<u32> =
@@ -76,7 +77,7 @@ fn measure(live: u32) -> Cost {
         let destroy = bytes(&ended, Event::Destroy);
         times[0].push(timed(|| feed(&mut engine, Source::State, &new, &mut records)));
         let engine_ns = timed(|| feed(&mut engine, Source::Destroy, &destroy, &mut records));
-        assert_eq!(records.len(), BATCH);
+        assert_eq!(records.len(), BATCH as usize);
         let json_ns = timed(|| written(&records));
         records.clear();
         times[1].push(engine_ns + json_ns);
@@ -95,7 +96,7 @@ fn pick(random: &mut u64, below: usize) -> usize {
 
 fn undisturbed(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 10] / BATCH as f64
+    values[values.len() / 10] / f64::from(BATCH)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark takes the time")]

@@ -16,13 +16,13 @@
 //! restores most of it: it reads a batch of destroys, then everything that waits on the state
 //! socket, and hands over the state messages first. What is left (a NEW read before an earlier
 //! flow's DESTROY with the same tuple; a NEW that another processor sent late) is decided here, by
-//! start and stop times where the kernel gives them, else by `CTA_ID`: see [`events`].
+//! start and stop times where the kernel gives them, else by `CTA_ID`: see `events`.
 //!
 //! # What vanished unseen
 //!
 //! A flow that a completed dump does not show is first only *missed*. It is reported as destroyed
 //! (`cause` `resync`) if a second dump does not show it either, and only after the destroy socket
-//! has been quiet: a DESTROY that is still on its way has the exact counters. See [`dump`].
+//! has been quiet: a DESTROY that is still on its way has the exact counters. See `dump`.
 
 mod apply;
 mod dump;
@@ -338,8 +338,8 @@ impl<'m> Engine<'m> {
 
     /// Queues a record; the caller has made sure that there is room, or it is the one record of a
     /// message after which the outputs are polled.
-    fn give_out(&mut self, record: Record) {
-        if self.outputs.push_back(record).is_err() {
+    fn give_out(&mut self, record: &Record) {
+        if self.outputs.push_back(*record).is_err() {
             self.ledger.outputs_full += 1;
         }
     }

@@ -5,7 +5,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::wire::{Conntrack, Counters, Family, L4, Protocol, Status, Tuple};
+use crate::wire::{Conntrack, Family, L4, Protocol, Status, Tuple};
 
 /// The zone of all probes.
 pub const ZONE: u16 = 0xf1c7;
@@ -45,5 +45,5 @@ pub fn flow(n: u16) -> Conntrack<'static> {
 pub fn is_probe(ct: &Conntrack<'_>) -> bool {
     ct.zone == Some(ZONE)
         && ct.orig.is_some_and(|orig| orig.src == IpAddr::V4(SRC) && orig.dst == IpAddr::V4(DST))
-        && ct.counters_orig.unwrap_or(Counters::default()).packets == 0
+        && ct.counters_orig.unwrap_or_default().packets == 0
 }

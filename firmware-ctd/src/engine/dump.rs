@@ -436,7 +436,7 @@ impl Engine<'_> {
                 self.stats.ghosts += 1;
             } else {
                 self.ledger.vanished_unseen += 1;
-                self.report_destroy(record);
+                self.report_destroy(&record);
             }
         }
         let key = self.table.key_of(slot);

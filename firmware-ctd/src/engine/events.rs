@@ -57,7 +57,7 @@ impl Engine<'_> {
         if self.settings.observed {
             let kind = if fresh { Kind::New } else { Kind::Update };
             let record = self.record_of(now, slot, kind, Cause::Event);
-            self.give_out(record);
+            self.give_out(&record);
         }
     }
 
@@ -107,7 +107,9 @@ impl Engine<'_> {
     /// Remembers when a NEW came: the start is at or before it, and a DESTROY whose stop is before
     /// it is of an earlier flow. The latest of several counts, since the kernel repeats.
     fn note_event_time(&mut self, slot: Slot, ct: &Conntrack<'_>) {
-        let known = self.table.flow(slot).has(flag::START_EXACT);
+        let flow = self.table.flow(slot);
+        let known = flow.has(flag::START_EXACT)
+            || flow.has(flag::START_EVENT) && ct.event_ns < Some(flow.start_ns());
         if let (Some(event_ns), false) = (ct.event_ns, known) {
             self.table.flow_mut(slot).set_start(event_ns, flag::START_EVENT);
         }
@@ -160,12 +162,12 @@ impl Engine<'_> {
             self.stats.destroys_without_new += 1;
         }
         let record = self.record_of_destroy(now, slot, ct, record_key);
-        self.report_destroy(record);
+        self.report_destroy(&record);
         self.bury(now, slot, &key, ct);
     }
 
     /// Gives out the record of a destroyed flow and remembers its key.
-    pub(super) fn report_destroy(&mut self, record: Record) {
+    pub(super) fn report_destroy(&mut self, record: &Record) {
         match record.key {
             RecordKey::Strong(key) => self.recent.insert(key),
             RecordKey::Weak(_) => self.stats.weak_keys += 1,
@@ -296,9 +298,10 @@ pub(super) fn start_of(ct: &Conntrack<'_>) -> Option<u64> {
     ct.start_ns.filter(|&start_ns| start_ns != 0)
 }
 
-/// Whether an event happened before this flow began.
+/// Whether an event happened before this flow began, or before it was told that it had.
 fn is_before(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> bool {
-    ct.event_ns.is_some_and(|event_ns| flow.has(flag::START_EXACT) && event_ns < flow.start_ns())
+    let timed = flow.flags() & (flag::START_EXACT | flag::START_EVENT) != 0;
+    ct.event_ns.is_some_and(|event_ns| timed && event_ns < flow.start_ns())
 }
 
 /// Whether a DESTROY means this flow.

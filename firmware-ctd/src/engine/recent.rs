@@ -134,7 +134,7 @@ const fn halves(value: u64) -> [u32; 2] {
 
 /// Scales a 32-bit hash to `0..count`.
 fn scale(hash: u32, count: usize) -> usize {
-    usize::try_from(u64::from(hash) * count as u64 >> 32).unwrap_or(0)
+    usize::try_from((u64::from(hash) * count as u64) >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]

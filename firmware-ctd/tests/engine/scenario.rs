@@ -186,6 +186,23 @@ fn a_late_update_of_a_dead_flow_leaves_no_ghost() {
     }
 }
 
+/// The NEW of a dead flow comes when its successor, with the same id, already stands in the table.
+#[test]
+fn a_late_new_of_the_same_id_is_not_taken_for_the_successors() {
+    with_router(Kind::default(), |r| {
+        let first = r.kernel.create(again(4), 30_000).unwrap();
+        r.kernel.destroy(first);
+        r.pass(15_000);
+        let second = r.kernel.create(again(4), 0).unwrap();
+        r.pass(100_000);
+        let flow = r.engine.table().flow(slot_of(r, 4).unwrap());
+        assert_eq!(flow.mark(), second);
+        assert_eq!(r.engine.stats().late_events, 1);
+        r.check();
+        assert_eq!(r.records.len(), 1);
+    });
+}
+
 /// A packet on one processor and the end of the flow on another: the UPDATE's time is a little
 /// after the end.
 #[test]

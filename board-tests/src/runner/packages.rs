@@ -54,8 +54,13 @@ pub(super) fn work(job: &mut Job<'_>) -> Result<(), Failure> {
     if left.is_empty() { job.say("nothing is missing") } else { Err(left.join("\n")) }
 }
 
+/// Whether one of `steps` is to be run; this step alone is for all of them.
+fn wanted(job: &Job<'_>, steps: &[&str]) -> bool {
+    job.chosen().count() == 1 || job.chosen().any(|step| steps.contains(&step))
+}
+
 fn missing(job: &Job<'_>) -> Vec<&'static Need> {
-    let wanted = |need: &&Need| job.chosen().any(|step| need.steps.contains(&step));
+    let wanted = |need: &&Need| wanted(job, need.steps);
     NEEDS.iter().filter(wanted).filter(|need| find(need.program).is_none()).collect()
 }
 
@@ -74,7 +79,7 @@ fn missing_text(missing: &[&Need]) -> Vec<String> {
 }
 
 fn missing_components(job: &Job<'_>) -> Vec<String> {
-    let wanted = COMPONENTS.iter().filter(|(.., step)| job.chosen().any(|it| it == *step));
+    let wanted = COMPONENTS.iter().filter(|(.., step)| wanted(job, &[step]));
     let missing = wanted.filter(|(_, tool, _)| {
         !Command::new(tool).arg("--version").output().is_ok_and(|done| done.status.success())
     });
@@ -102,7 +107,7 @@ fn install(job: &mut Job<'_>, packages: &[&str]) -> Result<(), Failure> {
         job.run(&mut apt(&["update"]))?;
         job.run(apt(&arguments).args(packages))?;
     }
-    if !Path::new("/run/systemd/system").exists() {
+    if find("systemctl").is_none() {
         return Ok(());
     }
     for (_, service) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {

@@ -91,21 +91,22 @@ impl<'b> Text<'b> {
         self.digits(value, decimal_digits(value));
     }
 
-    /// Appends the last `count` digits of a number.
+    /// Appends the last `count` digits of a number, two at a time.
     fn digits(&mut self, value: u64, count: usize) {
         let Some(room) = self.room(count) else { return };
         let mut rest = value;
-        let mut places = room.iter_mut().rev();
-        // Most numbers are short: 32-bit division where it will do, for 32-bit boards.
-        while rest > u64::from(u32::MAX) {
-            let Some(place) = places.next() else { return };
-            *place = digit(rest % 10);
-            rest /= 10;
+        let mut pairs = room.rchunks_exact_mut(2);
+        for pair in &mut pairs {
+            // Most numbers are short: 32-bit division where it will do, for 32-bit boards.
+            let (more, last) = match u32::try_from(rest) {
+                Ok(small) => (u64::from(small / 100), small % 100),
+                Err(_) => (rest / 100, u32::try_from(rest % 100).unwrap_or(0)),
+            };
+            pair.copy_from_slice(&PAIRS[last as usize]);
+            rest = more;
         }
-        let mut small = u32::try_from(rest).unwrap_or(0);
-        for place in places {
-            *place = digit(u64::from(small % 10));
-            small /= 10;
+        if let [first] = pairs.into_remainder() {
+            *first = PAIRS[u32::try_from(rest % 10).unwrap_or(0) as usize][1];
         }
     }
 
@@ -139,19 +140,14 @@ impl<'b> Text<'b> {
     }
 
     fn ipv4(&mut self, address: Ipv4Addr) {
-        let mut text = [b'.'; 15];
+        let mut text = [0; 16];
         let mut at = 0;
         for octet in address.octets() {
-            if octet >= 100 {
-                text[at] = b'0' + octet / 100;
-                at += 1;
-            }
-            if octet >= 10 {
-                text[at] = b'0' + octet / 10 % 10;
-                at += 1;
-            }
-            text[at] = b'0' + octet % 10;
-            at += 2;
+            let [digits @ .., len] = OCTETS[usize::from(octet)];
+            text[at..at + 3].copy_from_slice(&digits);
+            at += usize::from(len);
+            text[at] = b'.';
+            at += 1;
         }
         self.bytes(&text[..at - 1]);
     }
@@ -232,22 +228,41 @@ fn longest_zeros(groups: &[u16; 8]) -> core::ops::Range<usize> {
 /// How many digits a number has.
 #[inline]
 fn decimal_digits(value: u64) -> usize {
-    let mut count = 1;
-    let mut bound = 10;
-    while value >= bound {
-        count += 1;
-        bound = bound.saturating_mul(10);
-        if bound == u64::MAX {
-            break;
-        }
-    }
-    count
+    let log = match u32::try_from(value) {
+        Ok(small) => small.checked_ilog10(),
+        Err(_) => value.checked_ilog10(),
+    };
+    log.map_or(1, |log| log as usize + 1)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a decimal digit")]
-const fn digit(value: u64) -> u8 {
-    b'0' + value as u8
-}
+/// `00` to `99`.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut n = 0_u8;
+    while n < 100 {
+        pairs[n as usize] = [b'0' + n / 10, b'0' + n % 10];
+        n += 1;
+    }
+    pairs
+};
+
+/// `0` to `255`: digits from the left, and how many there are.
+static OCTETS: [[u8; 4]; 256] = {
+    let mut octets = [[0; 4]; 256];
+    let mut n = 0_u8;
+    loop {
+        let [hundreds, tens, ones] = [b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10];
+        octets[n as usize] = match n {
+            0..10 => [ones, 0, 0, 1],
+            10..100 => [tens, ones, 0, 2],
+            _ => [hundreds, tens, ones, 3],
+        };
+        if n == u8::MAX {
+            break octets;
+        }
+        n += 1;
+    }
+};
 
 const fn hex(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod mounts;
+pub mod netlink;
 pub mod requests;
 pub mod settings;
 pub mod sink;

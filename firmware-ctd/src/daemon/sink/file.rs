@@ -174,7 +174,8 @@ impl FileSink {
         self.written += count as u64;
         self.forget(count);
         if self.errno != 0 {
-            log::info!("sink {}: writing again", self.target);
+            static LIMIT: RateLimit = RateLimit::new(3, 60);
+            limited!(LIMIT, log::Level::Info, "sink {}: writing again", self.target);
             self.errno = 0;
         }
     }
@@ -213,7 +214,14 @@ impl FileSink {
         let inode = |meta: fs::Metadata| (meta.dev(), meta.ino());
         let held = self.file.as_ref().and_then(|file| file.metadata().ok()).map(inode);
         if held.is_some() && held != fs::metadata(&self.path).ok().map(inode) {
-            log::warn!("sink {}: the file was removed or replaced; opening it anew", self.target);
+            static LIMIT: RateLimit = RateLimit::new(3, 60);
+            let level = log::Level::Warn;
+            let target = &self.target;
+            limited!(
+                LIMIT,
+                level,
+                "sink {target}: the file was removed or replaced; opening it anew"
+            );
             self.file = None;
             self.try_again_at = self.now;
         }
@@ -273,7 +281,9 @@ fn open_whole(path: &PathBuf) -> io::Result<(File, u64)> {
     let len = file.metadata()?.len();
     let whole = whole_lines(&mut file, len)?;
     if whole < len {
-        log::warn!("{}: cut off {} bytes of a torn line", path.display(), len - whole);
+        static LIMIT: RateLimit = RateLimit::new(3, 60);
+        let (path, cut) = (path.display(), len - whole);
+        limited!(LIMIT, log::Level::Warn, "{path}: cut off {cut} bytes of a torn line");
         file.set_len(whole)?;
     }
     Ok((file, whole))

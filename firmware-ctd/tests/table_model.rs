@@ -341,17 +341,23 @@ fn name(number: u32, variety: u32) -> Name {
         7 => (Protocol(253), L4::None),
         _ => (Protocol::SCTP, ports),
     };
+    // The first words are the same in both families; of IPv6 only the last words tell.
     let v6 = matches!(shape, 1 | 3 | 6);
-    // Same first words in both families; of IPv6 the last word tells.
-    let address = |last: u8| {
+    let address = |x: u8, y: u8, last: u8| {
         if v6 {
-            IpAddr::V6(Ipv6Addr::from([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, last]))
+            IpAddr::V6(Ipv6Addr::from([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, x, y, last]))
         } else {
-            IpAddr::V4(Ipv4Addr::new(10, 0, if shape == 7 { b } else { 0 }, last))
+            IpAddr::V4(Ipv4Addr::new(10, x, y, last))
         }
     };
+    let (src, dst, l4) = match shape {
+        1 => (address(b, c, 1), address(0, 0, 2), L4::Ports { src: 1, dst: 2 }),
+        3 => (address(0, 0, 1), address(b, c, 2), L4::Ports { src: 1, dst: 2 }),
+        7 => (address(b, c, 1), address(0, 0, 2), l4),
+        _ => (address(0, 0, 1), address(0, 0, 2), l4),
+    };
     let zone = [0, 0, 1, 0xffff][number as usize / 9 % 4];
-    (Tuple { src: address(if shape == 7 { c } else { 1 }), dst: address(2), proto, l4 }, zone)
+    (Tuple { src, dst, proto, l4 }, zone)
 }
 
 fn reply_of(orig: &Tuple, number: u64) -> Tuple {

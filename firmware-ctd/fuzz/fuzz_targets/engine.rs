@@ -279,7 +279,7 @@ impl Run<'_> {
 
     /// With nothing more to come, the engine does not spin.
     fn calm_down(&mut self) {
-        for _ in 0..200 {
+        for _ in 0..40 {
             let mut turns = 0;
             while self.engine.poll_timeout().is_some_and(|at| at <= self.now.boot) {
                 turns += 1;
@@ -291,7 +291,7 @@ impl Run<'_> {
                 }
             }
             self.check();
-            self.pass(500);
+            self.pass(4_000);
         }
     }
 }

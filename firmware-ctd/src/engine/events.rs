@@ -160,6 +160,10 @@ impl Engine<'_> {
         let slot = self.slot_of_destroy(&key, ct);
         if slot.is_none() {
             self.stats.destroys_without_new += 1;
+            if self.tombstones.find(key.hash(), ct.id.unwrap_or(0)).is_some() {
+                // Perhaps a repeat that nothing tells for one.
+                self.cycle.destroy_was_repeated(now.boot);
+            }
         }
         let record = self.record_of_destroy(now, slot, ct, record_key);
         self.report_destroy(&record);

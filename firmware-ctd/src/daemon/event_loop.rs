@@ -8,13 +8,10 @@
 //! A batch of destroys is read first, then all that waits on the state socket, and the state
 //! messages are handed over first: what the kernel sent before a DESTROY is then known before it.
 //!
-//! # Naps
-//!
-//! When events come fast, reading each as it comes costs more than twice as much CPU as reading
-//! them in bulk. So after a round that brought many, the loop naps before it looks again; clients
-//! and signals are still served. Naps begin short and grow up to what the configuration allows
-//! while the receive buffers stay nearly empty, and shrink when one fills to a quarter: so the
-//! rate decides. There are none with a small buffer, or while destroys find the buffer full.
+//! When events come fast, it naps between its reads: see `nap`.
+
+mod dump;
+mod nap;
 
 use std::io;
 
@@ -30,12 +27,11 @@ use super::sys::{Batch, SocketMemory};
 use super::sysctl::{self, Setting};
 use super::{clock, log as log_backend};
 use crate::config::Config;
-use crate::engine::{Engine, EventPath, Output, Purpose, Source};
+use crate::engine::{Engine, EventPath, Output, Source};
 use crate::limited;
 use crate::record::{Kind, Record};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
-use crate::wire::{Family, Writer, request};
 
 /// Datagrams read by one call; a DESTROY is below 700 bytes, a NEW with all that it can have below 1,400.
 const BATCH: usize = 64;
@@ -50,15 +46,8 @@ const DUMP_BYTES: usize = 32 << 10;
 const ROUNDS: usize = 16;
 /// Batches of states read for one batch of destroys.
 const STATE_ROUNDS: usize = 16;
-/// A round with fewer events is quiet: the next event is waited for.
-const BUSY: usize = 8;
-/// With a smaller receive buffer (as the kernel counts) there are no naps.
-const NAP_BUFFER: u32 = 128 << 10;
 /// How often the kernel's settings are looked at.
 const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
-
-/// The shortest nap: epoll counts in milliseconds.
-const NAP_MIN: Duration = Duration::from_millis(1);
 
 mod token {
     pub(super) const INNER: u64 = 0;
@@ -158,7 +147,7 @@ impl<'m> EventLoop<'m> {
             },
             coalesce: Duration::ZERO,
             manage_sysctls: false,
-            nap_length: NAP_MIN,
+            nap_length: nap::NAP_MIN,
             nap: None,
             settings_at: facts.started + SETTINGS_PERIOD,
             signal: None,
@@ -392,41 +381,6 @@ impl<'m> EventLoop<'m> {
         stats.destroy_overruns != destroys_before
     }
 
-    /// After a busy round, naps: see the module's own documentation.
-    fn choose_nap(
-        &mut self,
-        count: usize,
-        rest: bool,
-        late: bool,
-        state: SocketMemory,
-        destroy: SocketMemory,
-    ) {
-        let smallest = state.receive_buffer.min(destroy.receive_buffer);
-        let quiet = count < BUSY || self.coalesce < NAP_MIN;
-        if rest {
-            self.nap = Some(Duration::ZERO);
-        } else if quiet || late || smallest < NAP_BUFFER {
-            self.nap_length = NAP_MIN;
-        } else {
-            self.nap_length = self.next_nap(state, destroy);
-            self.nap = Some(self.nap_length);
-        }
-    }
-
-    /// Longer than the last one if the buffers stayed nearly empty, shorter if one filled.
-    fn next_nap(&self, state: SocketMemory, destroy: SocketMemory) -> Duration {
-        let percent = |m: SocketMemory| {
-            u64::from(m.receive_queued) * 100 / u64::from(m.receive_buffer.max(1))
-        };
-        let last = self.nap_length.as_micros();
-        let next = match percent(state).max(percent(destroy)) {
-            0..10 => last * 3 / 2,
-            10..25 => last,
-            _ => last / 2,
-        };
-        Duration::from_micros(next).clamp(NAP_MIN, self.coalesce)
-    }
-
     // --- the engine ----------------------------------------------------------------------------
 
     /// Does what the engine wants.
@@ -438,55 +392,6 @@ impl<'m> EventLoop<'m> {
                     self.engine.ledger_mut().clients_behind += missed;
                 }
                 Output::StartDump { seq, purpose } => self.start_dump(now.boot, seq, purpose),
-            }
-        }
-    }
-
-    fn start_dump(&mut self, now: Instant, seq: u32, purpose: Purpose) {
-        static LIMIT: RateLimit = RateLimit::new(2, 60);
-        let mut buffer = [0; 64];
-        let mut writer = Writer::new(&mut buffer);
-        let fits = request::dump(&mut writer, seq, Family::Unspec).is_ok();
-        log::debug!("dump {seq}: {purpose:?}");
-        let sent = self.edge.requests.send(&writer);
-        if !fits || sent.is_err() {
-            limited!(LIMIT, log::Level::Warn, "cannot ask for a dump: {sent:?}; trying again");
-            self.dump_failed(now);
-        }
-    }
-
-    /// Reads a part of the dump under way, if it is time.
-    fn read_dump_part(&mut self, now: Now) -> io::Result<()> {
-        if !self.engine.wants_dump_part(now.boot) {
-            return Ok(());
-        }
-        if self.edge.requests.receive(&mut self.batches.dump)? == 0 {
-            self.engine.dump_part_missing(now.boot);
-            return Ok(());
-        }
-        take(&mut self.engine, &mut self.edge, now, Source::Request, &self.batches.dump);
-        self.engine.dump_part_read(now.boot);
-        let failed = self.engine.stats().dumps_failed;
-        self.poll_engine(now);
-        if self.engine.stats().dumps_failed != failed {
-            self.reopen_requests();
-        }
-        Ok(())
-    }
-
-    fn dump_failed(&mut self, now: Instant) {
-        self.engine.dump_failed(now);
-        self.reopen_requests();
-    }
-
-    /// A dump that broke off may still be under way in the kernel, which makes only one for each
-    /// socket.
-    fn reopen_requests(&mut self) {
-        static LIMIT: RateLimit = RateLimit::new(2, 60);
-        match RequestSocket::open() {
-            Ok(socket) => self.edge.requests = socket,
-            Err(error) => {
-                limited!(LIMIT, log::Level::Warn, "cannot open a request socket: {error}");
             }
         }
     }

@@ -52,7 +52,7 @@ pub fn forged(orig: &Tuple) -> Vec<Vec<u8>> {
     let written = |write: &dyn Fn(&mut Writer<'_>) -> bool| {
         let mut buffer = [0; 1024];
         let mut writer = Writer::new(&mut buffer);
-        write(&mut writer).then(|| writer.as_bytes().to_vec()).unwrap_or_default()
+        if write(&mut writer) { writer.as_bytes().to_vec() } else { Vec::new() }
     };
     let flags = request::CreateFlags::default();
     let mut done = [0_u8; 20];

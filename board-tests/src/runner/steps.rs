@@ -81,7 +81,9 @@ fn format(job: &mut Job<'_>) -> Result<(), Failure> {
 fn clippy(job: &mut Job<'_>) -> Result<(), Failure> {
     let all = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     job.run(&mut job.cargo(&all))?;
-    job.run(&mut fuzz_cargo(job, &["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    // In the profile of the step `fuzz`, so that libFuzzer is compiled once for both.
+    let fuzz = ["clippy", "--release", "--all-targets", "--locked", "--", "-D", "warnings"];
+    job.run(&mut fuzz_cargo(job, &fuzz))
 }
 
 fn docs(job: &mut Job<'_>) -> Result<(), Failure> {

@@ -25,6 +25,7 @@
 //! has been quiet: a DESTROY that is still on its way has the exact counters. See `dump`.
 
 mod apply;
+mod clock;
 mod dump;
 mod events;
 mod recent;
@@ -40,6 +41,7 @@ use crate::table::{FlowTable, WrongSize};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::RawMessage;
 use crate::wire::{self, Conntrack, Event, Message};
+use clock::Clock;
 use dump::Cycle;
 use recent::{RecentKeys, Tombstones};
 
@@ -140,6 +142,7 @@ pub struct Engine<'m> {
     keys: RecordKeys,
     settings: Settings,
     cycle: Cycle,
+    clock: Clock,
     outputs: Deque<Record, OUTPUTS>,
     stats: Stats,
     ledger: Ledger,
@@ -173,6 +176,7 @@ impl<'m> Engine<'m> {
             keys: RecordKeys::new(boot_id),
             settings,
             cycle: Cycle::new(),
+            clock: Clock::default(),
             outputs: Deque::new(),
             stats: Stats::default(),
             ledger: Ledger::default(),
@@ -188,6 +192,7 @@ impl<'m> Engine<'m> {
         source: Source,
         raw: Result<RawMessage<'_>, wire::Error>,
     ) {
+        self.clock.look(now);
         let raw = match raw {
             Ok(raw) => raw,
             Err(error) => return self.on_malformed(source, error),

@@ -16,7 +16,7 @@
 //! made again, each time after a longer wait; nothing is concluded from them. Resyncs wait longer
 //! too while overruns go on.
 
-use super::events::{shows, start_of};
+use super::events::start_of;
 use super::{Engine, OUTPUTS};
 use crate::record::{Cause, Kind};
 use crate::table::{Key, Slot, flag};
@@ -224,6 +224,7 @@ impl Engine<'_> {
 
     /// Does what is due: starts a dump, or goes on with a sweep.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.clock.look(now);
         match self.cycle.phase {
             Phase::Idle => self.start_dump_if_due(now.boot),
             Phase::Dumping { .. } => {}
@@ -362,7 +363,7 @@ impl Engine<'_> {
 
     /// The flow that an entry means, made if need be; nothing if it is stale or there is no room.
     fn slot_of_entry(&mut self, now: Now, key: &Key, ct: &Conntrack<'_>) -> Option<Slot> {
-        let found = self.find_match(key, |flow| shows(flow, ct));
+        let found = self.find_match(key, |flow| self.shows(flow, ct));
         if found.is_some_and(|slot| self.table.flow(slot).has(flag::START_EXACT)) {
             return found;
         }

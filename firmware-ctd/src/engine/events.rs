@@ -72,7 +72,7 @@ impl Engine<'_> {
     ) -> Option<Slot> {
         let newest = self.table.find(key);
         let same = newest.and_then(|newest| self.with_id(newest, key, ct.id));
-        let early = same.or(newest).is_some_and(|slot| is_before(&self.table.flow(slot), ct));
+        let early = same.or(newest).is_some_and(|slot| self.is_before(slot, ct));
         if let (Some(slot), false) = (same, early) {
             return Some(slot);
         }
@@ -123,9 +123,12 @@ impl Engine<'_> {
             return Late::No;
         }
         match ct.event_ns {
-            Some(event_ns) if event_ns <= stone.stop_ns => Late::Yes,
+            Some(event_ns) if self.is_order(event_ns, stone.stop_ns) => Late::Yes,
             // Another processor may have been busy with a packet while the flow died.
-            Some(event_ns) if stone.stop_ns != 0 && event_ns - stone.stop_ns > OVERLAP_NS => {
+            Some(event_ns)
+                if stone.stop_ns != 0
+                    && self.is_order(stone.stop_ns.saturating_add(OVERLAP_NS), event_ns) =>
+            {
                 Late::No
             }
             _ => Late::Perhaps,
@@ -207,9 +210,48 @@ impl Engine<'_> {
         self.table.remove_keyed(slot, key);
     }
 
+    /// Whether `first` is before `second`, or the same, also if the clock was set back meanwhile.
+    fn is_order(&self, first_ns: u64, second_ns: u64) -> bool {
+        first_ns.saturating_add(self.clock.doubt_ns()) <= second_ns
+    }
+
+    /// Whether an event happened before this flow began, or before it was told that it had.
+    fn is_before(&self, slot: Slot, ct: &Conntrack<'_>) -> bool {
+        let flow = self.table.flow(slot);
+        let timed = flow.flags() & (flag::START_EXACT | flag::START_EVENT) != 0;
+        ct.event_ns.is_some_and(|event_ns| {
+            timed && event_ns != flow.start_ns() && self.is_order(event_ns, flow.start_ns())
+        })
+    }
+
     /// The flow that a DESTROY means: the one with its start, else the oldest that it may mean.
     fn slot_of_destroy(&self, key: &Key, ct: &Conntrack<'_>) -> Option<Slot> {
-        self.find_match(key, |flow| destroys(flow, ct))
+        self.find_match(key, |flow| {
+            let stopped_before = match (start_of(ct), ct.stop_ns) {
+                // A stop before the start is of another clock.
+                (Some(start), Some(stop)) if start <= stop && flow.has(flag::START_EVENT) => {
+                    let late = stop.saturating_add(OVERLAP_NS);
+                    late != flow.start_ns() && self.is_order(late, flow.start_ns())
+                }
+                _ => false,
+            };
+            if stopped_before { Match::No } else { self.shows(flow, ct) }
+        })
+    }
+
+    /// Whether a message that tells the start, where there is one, means this flow. A flow has a
+    /// start for its whole life or never.
+    pub(super) fn shows(&self, flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
+        let start = start_of(ct);
+        if flow.has(flag::START_EXACT) {
+            return if start == Some(flow.start_ns()) { Match::Exact } else { Match::No };
+        }
+        let began_after = start.is_some_and(|start| {
+            let told = flow.start_ns().saturating_add(CLOCK_SLACK_NS);
+            flow.has(flag::START_EVENT) && self.is_order(told, start)
+        });
+        let same_id = ct.id.is_none_or(|id| id == flow.id());
+        if same_id && !began_after { Match::Perhaps } else { Match::No }
     }
 
     /// The flow that matches exactly, else the oldest that may be meant.
@@ -300,38 +342,6 @@ pub(super) fn zone_of(ct: &Conntrack<'_>) -> u16 {
 /// The start of a flow. Some ways to make a flow do not set it: 0 is no time.
 pub(super) fn start_of(ct: &Conntrack<'_>) -> Option<u64> {
     ct.start_ns.filter(|&start_ns| start_ns != 0)
-}
-
-/// Whether an event happened before this flow began, or before it was told that it had.
-fn is_before(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> bool {
-    let timed = flow.flags() & (flag::START_EXACT | flag::START_EVENT) != 0;
-    ct.event_ns.is_some_and(|event_ns| timed && event_ns < flow.start_ns())
-}
-
-/// Whether a DESTROY means this flow.
-fn destroys(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
-    let stopped_before = match (start_of(ct), ct.stop_ns) {
-        // A stop before the start is of another clock.
-        (Some(start), Some(stop)) if start <= stop && flow.has(flag::START_EVENT) => {
-            stop.saturating_add(OVERLAP_NS) < flow.start_ns()
-        }
-        _ => false,
-    };
-    if stopped_before { Match::No } else { shows(flow, ct) }
-}
-
-/// Whether a message that tells the start, where there is one, means this flow. A flow has a start
-/// for its whole life or never.
-pub(super) fn shows(flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
-    let start = start_of(ct);
-    if flow.has(flag::START_EXACT) {
-        return if start == Some(flow.start_ns()) { Match::Exact } else { Match::No };
-    }
-    let began_after = start.is_some_and(|start| {
-        flow.has(flag::START_EVENT) && flow.start_ns().saturating_add(CLOCK_SLACK_NS) < start
-    });
-    let same_id = ct.id.is_none_or(|id| id == flow.id());
-    if same_id && !began_after { Match::Perhaps } else { Match::No }
 }
 
 /// Adds the attributes that a DESTROY does not carry, and the base of its counters.

@@ -883,6 +883,52 @@ fn clocks_that_are_stepped_confuse_no_accounts() {
     }
 }
 
+/// A NEW that was not taken is sent with the next event of the flow, after the clock was set back.
+#[test]
+fn a_new_that_comes_after_the_clock_was_set_back_is_of_its_flow() {
+    for step_s in [1, 5, 3_600] {
+        with_router(Kind { state_room: 1, ..Kind::default() }, |r| {
+            r.kernel.create(fresh(1), 0).unwrap();
+            let serial = r.kernel.create(fresh(2), 0).unwrap();
+            r.pass(300_000);
+            r.kernel.step_clock(-step_s * 1_000_000_000);
+            r.kernel.change_mark(serial, 0);
+            r.pass_s(30);
+            r.kernel.destroy(serial);
+            r.pass(1_000);
+            r.check();
+            assert_eq!(r.records.len(), 1);
+        });
+    }
+}
+
+/// The dump that might judge began when all was quiet, but then a destroy was late.
+#[test]
+fn a_destroy_that_is_late_during_the_dump_puts_off_the_judgement() {
+    with_router(Kind { reliable: false, part: 1, ..Kind::default() }, |r| {
+        let serials: Vec<u32> = (0..30).map(|n| r.kernel.create(fresh(n), 0).unwrap()).collect();
+        let gone = r.kernel.create(mute(50), 0).unwrap();
+        r.pass_s(REFRESH_S + 5);
+        r.kernel.destroy(gone);
+        let missed = r.engine.stats().flows_missed;
+        while r.engine.stats().flows_missed == missed {
+            r.pass(10_000);
+        }
+        let dumps = r.kernel.dumps_begun;
+        while r.kernel.dumps_begun == dumps {
+            r.kernel.advance(1_000);
+            r.round();
+        }
+        r.kernel.kind.destroy_room = 0;
+        r.kernel.destroy(serials[0]);
+        r.kernel.kind.destroy_room = 1_000;
+        r.pass_s(1);
+        assert_eq!(r.records.len(), 0, "not yet");
+        r.check();
+        assert_eq!(r.records.len(), 2);
+    });
+}
+
 #[test]
 fn probes_are_never_reported() {
     with_router(Kind::default(), |r| {

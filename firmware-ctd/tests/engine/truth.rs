@@ -150,8 +150,7 @@ impl Truth {
         if flow.delivered > 0 {
             let expected = if flow.start_ns.is_some() { 1 } else { flow.delivered as usize };
             assert_eq!(told, expected, "{flow:?} {seen:?}");
-            // Its start may have been told with another clock than its NEW: then its slot was not
-            // known for its own.
+            // An event that was late over a step of the clock may seem to be of a later flow.
             assert!(vanished == 0 || kernel.stepped_back, "{flow:?} {seen:?}");
         } else {
             assert_eq!(told, 0, "{flow:?} {seen:?}");

@@ -32,17 +32,17 @@ impl EventLoop<'_> {
         if !self.engine.wants_dump_part(now.boot) {
             return Ok(());
         }
+        let failed = self.engine.stats().dumps_failed;
         if self.edge.requests.receive(&mut self.batches.dump)? == 0 {
             self.engine.dump_part_missing(now.boot);
-            return Ok(());
+        } else {
+            take(&mut self.engine, &mut self.edge, now, Source::Request, &self.batches.dump);
+            self.engine.dump_part_read(now.boot);
         }
-        take(&mut self.engine, &mut self.edge, now, Source::Request, &self.batches.dump);
-        self.engine.dump_part_read(now.boot);
-        let failed = self.engine.stats().dumps_failed;
-        self.poll_engine(now);
         if self.engine.stats().dumps_failed != failed {
             self.reopen_requests();
         }
+        self.poll_engine(now);
         Ok(())
     }
 

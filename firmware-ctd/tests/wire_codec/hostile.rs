@@ -214,6 +214,27 @@ fn two_keys_in_one_tuple() {
     }
 }
 
+/// A range of ports without its end is one port, as in the kernel; without its start it is none.
+#[test]
+fn ranges_of_ports() {
+    let (min, max) = (attribute(1, &[0, 7]), attribute(2, &[0, 9]));
+    for (ports, expected) in [
+        ([&min[..], &max].concat(), Ok(Some((7, 9)))),
+        (min.clone(), Ok(Some((7, 7)))),
+        (max.clone(), Err(Error::Missing)),
+        (vec![], Ok(None)),
+    ] {
+        let nat = attribute(6, &[attribute(1, &V4), attribute(3, &ports)].concat());
+        let read = message(0x0100, &nat).map(|message| match message {
+            Message::Conntrack { ct, .. } => ct.nat_src.and_then(|range| range.ports),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(read, expected);
+    }
+    let mixed = attribute(6, &[attribute(1, &V4), attribute(5, &V6)].concat());
+    assert_eq!(message(0x0100, &mixed), Err(Error::MixedFamilies));
+}
+
 /// `NLM_F_CREATE` and `NLM_F_EXCL` together tell a new entry; either alone is an update.
 #[test]
 fn flags_tell_new_from_update() {

@@ -159,11 +159,14 @@ impl<'a> Job<'a> {
 
     /// Runs a command to its end and counts the tests that it reports.
     pub(super) fn run(&mut self, command: &mut Command) -> Result<(), Failure> {
-        self.run_all(std::slice::from_mut(command))
+        self.run_all(std::slice::from_mut(command))?.into_iter().collect()
     }
 
-    /// Runs commands at the same time, each to its end; the first failure of them.
-    pub(super) fn run_all(&mut self, commands: &mut [Command]) -> Result<(), Failure> {
+    /// Runs commands at the same time, each to its end; what each came to, in their order.
+    pub(super) fn run_all(
+        &mut self,
+        commands: &mut [Command],
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
         let before = std::fs::read(&self.path).map_or(0, |text| text.len());
         let mut children = Vec::new();
         for command in commands {
@@ -176,7 +179,7 @@ impl<'a> Job<'a> {
         let said = std::fs::read(&self.path).map_err(|error| self.own_failure(&error))?;
         let said = String::from_utf8_lossy(said.get(before..).unwrap_or_default());
         self.tally = self.tally + Tally::read(&said);
-        results.into_iter().collect()
+        Ok(results)
     }
 
     fn spawn(&self, command: &mut Command) -> Result<Child, Failure> {

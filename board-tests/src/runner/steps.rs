@@ -163,8 +163,8 @@ fn fuzz(job: &mut Job<'_>) -> Result<(), Failure> {
     for name in &names {
         commands.push(fuzz_target(job, name).map_err(|error| format!("{name}: {error}"))?);
     }
-    let result = job.run_all(&mut commands);
-    job.check(&names.join(", "), &result)
+    let results = job.run_all(&mut commands)?;
+    names.iter().zip(&results).try_for_each(|(name, result)| job.check(name, result))
 }
 
 fn fuzz_target(job: &Job<'_>, name: &str) -> std::io::Result<Command> {

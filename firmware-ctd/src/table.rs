@@ -117,8 +117,11 @@ impl<'m> FlowTable<'m> {
         extensions: u32,
         seed: [u32; 2],
     ) -> Result<Self, WrongSize> {
+        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
+            return Err(WrongSize);
+        }
         let layout = Layout::new(capacity, extensions);
-        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) || mem.len() != layout.words {
+        if mem.len() != layout.words {
             return Err(WrongSize);
         }
         mem[header::MAGIC] = MAGIC;

@@ -87,15 +87,19 @@ const MADE_V6: &str = "\
 
 /// Makes all of the above; how many.
 fn by_tool(netns: &Netns) -> io::Result<usize> {
+    Ok(by_tool_of(netns, false)? + by_tool_of(netns, true)?)
+}
+
+/// Those of one family.
+fn by_tool_of(netns: &Netns, ipv6: bool) -> io::Result<usize> {
+    let (addresses, list) = if ipv6 { (V6, MADE_V6) } else { (V4, MADE_V4) };
     let mut count = 0;
-    for (addresses, lists) in [(V4, [MADE, MADE_V4]), (V6, [MADE, MADE_V6])] {
-        for line in lists.iter().flat_map(|list| list.lines()) {
-            let mut arguments = vec!["-I", "-t", "3000"];
-            arguments.extend(addresses);
-            arguments.extend(line.split(' '));
-            tool::conntrack(netns, &arguments)?;
-            count += 1;
-        }
+    for line in MADE.lines().chain(list.lines()) {
+        let mut arguments = vec!["-I", "-t", "3000"];
+        arguments.extend(addresses);
+        arguments.extend(line.split(' '));
+        tool::conntrack(netns, &arguments)?;
+        count += 1;
     }
     Ok(count)
 }
@@ -520,6 +524,9 @@ fn tool_sequences(lines: &[String]) -> io::Result<Sequences> {
     let mut sequences = Sequences::new();
     for line in lines {
         let line = tool::understood(line)?;
+        if Line::number(&line.other, "zone") == Some(WARM_UP.into()) {
+            continue;
+        }
         let [(_, seen_reply), (_, assured), ..] = words(&line);
         let told = Told {
             event: line.event.to_lowercase(),
@@ -539,6 +546,9 @@ fn daemon_sequences(lines: &[String]) -> Result<Sequences, Failed> {
     let mut sequences = Sequences::new();
     for line in lines {
         let event: Value = serde_json::from_str(line)?;
+        if event["zone"] == WARM_UP {
+            continue;
+        }
         let has = |word: &str| {
             event["status"].as_array().is_some_and(|words| words.iter().any(|told| told == word))
         };
@@ -558,7 +568,10 @@ fn daemon_sequences(lines: &[String]) -> Result<Sequences, Failed> {
     Ok(sequences)
 }
 
-/// Both listen before anything happens.
+/// Zone of a flow that only shows that both streams are read.
+const WARM_UP: u16 = 77;
+
+/// Both listen before anything happens, and have told the end of a flow.
 fn streams(netns: &Netns, tested: &Tested) -> Result<(Stream, Stream), Failed> {
     let ours = Stream::of(tested.daemon.client(&["events", "--json"]))?;
     tested.wait("our stream", 20, |status| status.number("clients") == 2)?;
@@ -568,54 +581,76 @@ fn streams(netns: &Netns, tested: &Tested) -> Result<(Stream, Stream), Failed> {
         let sockets = measure::netlink_sockets(&[pid]);
         Ok(sockets.iter().any(|socket| socket.groups == 7).then_some(()))
     })?;
+    let zone = WARM_UP.to_string();
+    let flow = ["-p", "udp", "--sport", "1", "--dport", "2", "-w", &zone];
+    let arguments = ["-I", "-t", "9"].iter().chain(&V4).chain(&flow).copied();
+    tool::conntrack(netns, &arguments.collect::<Vec<_>>())?;
+    tool::conntrack(netns, &["-F"])?;
+    measure::wait_for("both streams to be read", 20, || {
+        Ok((ended(&ours) > 0 && ended(&theirs) > 0).then_some(()))
+    })?;
     Ok((ours, theirs))
 }
 
-const TOOL_EVENTS: &[&str] = &["-E", "-o", "id,extended", "-b", "4194304"];
+fn ended(stream: &Stream) -> usize {
+    stream.lines().iter().filter(|line| line.to_lowercase().contains("destroy")).count()
+}
 
-fn events_in_order() -> Outcome {
-    let mut lab = Lab::new(&Options::default())?;
-    let tested = Tested::start(lab.router.netns(), &settings(86_400))?;
-    let netns = lab.router.netns();
-    // The kernel still repeats the ends of the self-test's probes.
-    measure::wait_for("the probes to be gone", 20, || {
-        let left = lab.router.count().map_err(io::Error::other)?;
-        Ok((left == 0).then_some(()))
-    })?;
-    let (ours, theirs) = streams(netns, &tested)?;
-    let mut made = by_request(netns)?.len() + by_tool(netns)?;
+const TOOL_EVENTS: &[&str] = &["-E", "-o", "id,extended"];
+
+/// Changes some of the flows of [`by_request`].
+fn updates(netns: &Netns) -> Outcome {
     let requests = Requests::open(netns)?;
     for (mark, src) in (100..).zip([1, 8]) {
         let orig = tuple(false, Protocol::UDP, L4::Ports { src, dst: 53 });
-        let zone_orig = (src == 1).then_some(8);
         let ct = Conntrack {
             orig: Some(orig),
-            zone_orig,
+            zone_orig: (src == 1).then_some(8),
             mark: Some(mark),
             status: Some(Status(Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED)),
             ..Conntrack::default()
         };
         requests.update(&ct).map_err(|error| format!("{error}: {ct:?}"))?;
     }
-    let plan = Plan {
-        tcp_flows: 40,
-        udp_flows: 20,
-        icmp_flows: 5,
-        response_bytes: 0..=5000,
-        ..Plan::seeded(6)
+    Ok(())
+}
+
+/// Flows come and go a few dozen events at a time, since conntrack(8) has room for a hundred: 1.4.7
+/// enlarges the buffer of another socket than the one that it hears events on.
+fn events_in_order() -> Outcome {
+    let mut lab = Lab::new(&Options::default())?;
+    let tested = Tested::start(lab.router.netns(), &settings(86_400))?;
+    // The kernel still repeats the ends of the self-test's probes.
+    measure::wait_for("the probes to be gone", 20, || {
+        let left = lab.router.count().map_err(io::Error::other)?;
+        Ok((left == 0).then_some(()))
+    })?;
+    let (netns, hosts) = (lab.router.netns(), &mut lab.hosts);
+    let (ours, theirs) = streams(netns, &tested)?;
+    let mut made = 1; // by `streams`
+    let mut end = |flows: usize| -> Outcome {
+        tool::conntrack(netns, &["-F"])?;
+        made += flows;
+        let told = || Ok((ended(&ours) >= made && ended(&theirs) >= made).then_some(()));
+        let all = measure::wait_for("both streams to tell all ends", 20, told);
+        let lost = measure::netlink_sockets(&[i32::try_from(theirs.child.id())?]);
+        let heard = (ended(&ours), ended(&theirs));
+        all.map_err(|error| format!("{error}: {heard:?} of {made}; {lost:?}"))?;
+        assert!(lost.iter().all(|socket| socket.drops == 0), "conntrack -E lost events: {lost:?}");
+        Ok(())
     };
-    made += lab.hosts.run(&plan, |_| {})?.flows.len();
-    lab.router.flush()?;
-    let ended = |stream: &Stream| {
-        stream.lines().iter().filter(|line| line.to_lowercase().contains("destroy")).count()
-    };
-    let all = measure::wait_for("both streams to tell all ends", 20, || {
-        Ok((ended(&ours) >= made && ended(&theirs) >= made).then_some(()))
-    });
-    let heard = (ended(&ours), ended(&theirs));
-    all.map_err(|error| format!("{error}: {heard:?} of {made}"))?;
+    let flows = by_request(netns)?.len();
+    updates(netns)?;
+    end(flows)?;
+    for ipv6 in [false, true] {
+        end(by_tool_of(netns, ipv6)?)?;
+    }
+    for seed in 1..=16 {
+        let small = Plan { tcp_flows: 3, udp_flows: 2, icmp_flows: 1, ..Plan::seeded(seed) };
+        end(hosts.run(&small, |_| {})?.flows.len())?;
+    }
     let (ours, theirs) = (daemon_sequences(&ours.lines())?, tool_sequences(&theirs.lines())?);
-    assert_eq!(theirs.len(), made);
+    assert_eq!(theirs.len(), made - 1);
     let mut wrong = Vec::new();
     for (flow, sequence) in &theirs {
         match ours.get(flow) {
@@ -626,7 +661,7 @@ fn events_in_order() -> Outcome {
     nothing_wrong(&wrong)?;
     assert_eq!(ours.len(), theirs.len());
     let updates = theirs.values().flatten().filter(|told| told.event == "update").count();
-    assert!(updates > 60, "there was something to compare: {updates} updates");
+    assert!(updates > 200, "there was something to compare: {updates} updates");
     Ok(())
 }
 

@@ -17,8 +17,10 @@ use crate::wire::{Conntrack, Counters, Event, Tuple};
 /// milliseconds; more is for a daemon that was stopped and catches up.
 const TOMBSTONE_S: u32 = 10;
 
-/// A NEW's time may seem to be before the start by so much, when the clock is being adjusted.
-const CLOCK_SLACK_NS: u64 = 10_000_000;
+/// A NEW's time may be before the start by so much: the clock is adjusted; and of a TCP flow it is
+/// the time when the first packet came in, while the flow starts when that packet has passed, which
+/// is microseconds later (measured: 1 to 17) or, with a queue to a program on its way, seconds.
+const CLOCK_SLACK_NS: u64 = 5_000_000_000;
 
 /// An event of a dying flow may be this much later than its end.
 const OVERLAP_NS: u64 = 10_000_000;
@@ -72,19 +74,18 @@ impl Engine<'_> {
     ) -> Option<Slot> {
         let newest = self.table.find(key);
         let same = newest.and_then(|newest| self.with_id(newest, key, ct.id));
-        let early = same.or(newest).is_some_and(|slot| self.is_before(slot, ct));
-        if let (Some(slot), false) = (same, early) {
-            return Some(slot);
+        if same.is_some() && ct.event_ns.is_none() {
+            return same;
         }
+        // Of a flow with the same id that is dead, also where another one with it is known.
         let late = self.late(now, key, ct);
-        match same {
-            // A clock that was set back makes the events of living flows seem early.
-            Some(slot) if late != Late::Yes => return Some(slot),
-            None if late != Late::Yes && !early => {}
-            _ => {
-                self.stats.late_events += 1;
-                return None;
-            }
+        let early = same.is_none() && newest.is_some_and(|newest| self.is_before(newest, ct));
+        if late == Late::Yes || early {
+            self.stats.late_events += 1;
+            return None;
+        }
+        if same.is_some() {
+            return same;
         }
         if !fresh {
             self.stats.updates_without_new += 1;

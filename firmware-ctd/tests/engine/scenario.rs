@@ -203,6 +203,26 @@ fn a_late_new_of_the_same_id_is_not_taken_for_the_successors() {
     });
 }
 
+/// The predecessor's end was lost; the successor with its id lives so shortly that its DESTROY comes
+/// before its NEW, which must not make the predecessor look like it.
+#[test]
+fn a_late_new_does_not_give_its_name_to_a_predecessor_that_vanished() {
+    with_router(Kind { reliable: false, ..Kind::default() }, |r| {
+        let first = r.kernel.create(again(4), 0).unwrap();
+        r.pass_s(1);
+        r.kernel.kind.destroy_room = 0;
+        r.kernel.destroy(first);
+        r.kernel.kind.destroy_room = 1_000;
+        r.pass(20_000);
+        let second = r.kernel.create(again(4), 30_000).unwrap();
+        r.kernel.destroy(second);
+        r.pass(100_000);
+        r.check();
+        let marks: Vec<u32> = r.records.iter().map(|record| record.mark).collect();
+        assert_eq!(marks, [second, first]);
+    });
+}
+
 /// A packet on one processor and the end of the flow on another: the UPDATE's time is a little
 /// after the end.
 #[test]
@@ -389,6 +409,24 @@ fn a_start_of_zero_is_no_start() {
             assert!(record.key.is_weak());
             assert_ne!(record.start_ns, Some(0));
         }
+    });
+}
+
+/// A TCP flow's NEW has the time when its first packet came in; the flow starts when that packet
+/// has passed, which may take seconds if it was queued to a program.
+#[test]
+fn a_packet_that_waited_on_its_way_begins_one_flow() {
+    with_router(Kind::default(), |r| {
+        let serial = r.kernel.create(fresh(6), 0).unwrap();
+        r.round();
+        let start_ns = &mut r.kernel.flow_mut(serial).start_ns;
+        *start_ns = start_ns.map(|start_ns| start_ns + 3_000_000_000);
+        r.pass_s(2 * REFRESH_S);
+        assert_eq!((r.engine.table().len(), r.engine.stats().tuples_reused), (1, 0));
+        r.kernel.destroy(serial);
+        r.settle();
+        assert_eq!((r.records.len(), r.engine.table().len()), (1, 0));
+        r.check();
     });
 }
 
@@ -926,6 +964,26 @@ fn a_destroy_that_is_late_during_the_dump_puts_off_the_judgement() {
         assert_eq!(r.records.len(), 0, "not yet");
         r.check();
         assert_eq!(r.records.len(), 2);
+    });
+}
+
+/// Missed by a dump, but then its DESTROY came: there is nothing to confirm.
+#[test]
+fn a_missed_flow_whose_destroy_comes_needs_no_second_dump() {
+    with_router(Kind { part: 100, ..Kind::default() }, |r| {
+        let serial = r.kernel.create(fresh(1), 0).unwrap();
+        r.pass_s(REFRESH_S - 2);
+        r.holds = true;
+        r.kernel.destroy(serial);
+        let (missed, dumps) = (r.engine.stats().flows_missed, r.dumps_at.len());
+        while r.engine.stats().flows_missed == missed {
+            r.pass(10_000);
+        }
+        r.holds = false;
+        r.pass_s(REFRESH_S / 2);
+        assert_eq!(r.records.len(), 1);
+        assert_eq!(r.dumps_at.len(), dumps + 1, "the refresh that missed it, and no confirmation");
+        r.check();
     });
 }
 

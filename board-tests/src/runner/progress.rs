@@ -61,9 +61,9 @@ impl Progress {
         self.write(&format!("{clear}{told}        {outcome}\n"))?;
         let Some(failure) = &outcome.failure else { return Ok(()) };
         let mut out = io::stdout().lock();
-        writeln!(out, "----- {}: {failure}; its output:", outcome.name)?;
+        writeln!(out, "----- output of {} ({})", outcome.name, outcome.log.display())?;
         out.write_all(&std::fs::read(&outcome.log)?)?;
-        writeln!(out, "----- end of {} ({})", outcome.name, outcome.log.display())
+        writeln!(out, "----- {} failed:\n{failure}", outcome.name)
     }
 
     fn write(&self, text: &str) -> io::Result<()> {

@@ -209,7 +209,7 @@ fn a_late_new_of_the_same_id_is_not_taken_for_the_successors() {
 fn a_late_new_does_not_give_its_name_to_a_predecessor_that_vanished() {
     with_router(Kind { reliable: false, ..Kind::default() }, |r| {
         let first = r.kernel.create(again(4), 0).unwrap();
-        r.pass_s(1);
+        r.pass_s(10);
         r.kernel.kind.destroy_room = 0;
         r.kernel.destroy(first);
         r.kernel.kind.destroy_room = 1_000;

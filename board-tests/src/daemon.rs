@@ -138,7 +138,10 @@ impl Tested {
             last = Some(status);
             Ok(found)
         });
-        found.map_err(|error| io::Error::new(error.kind(), format!("{error}; {last:?}")))
+        found.map_err(|error| {
+            let log = self.log();
+            io::Error::new(error.kind(), format!("{error}; its log:\n{log}\n{last:?}"))
+        })
     }
 
     /// Where its records go.

@@ -216,6 +216,17 @@ fn foreign_messages() -> Outcome {
     let status = scene.tested.wait("dumps to go on", 20, |s| s.stat("dumps") > dumps + 1)?;
     assert_eq!((status.losses(), status.flows(), status.stat("events_destroy")), (vec![], 10, 0));
     assert_eq!(scene.tested.account()?.lines.len(), 0);
+    // Full to the brim, none of its sockets ends it.
+    for &port in &ports {
+        for _ in 0..5_000 {
+            if !netlink::send_to(&scene.netns, port, &forged[3])? {
+                break;
+            }
+        }
+    }
+    let dumps = status.stat("dumps");
+    let status = scene.tested.wait("dumps to go on", 20, |s| s.stat("dumps") > dumps + 1)?;
+    assert_eq!((status.losses(), status.flows()), (vec![], 10));
     Ok(())
 }
 

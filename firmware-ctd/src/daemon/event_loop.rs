@@ -213,7 +213,7 @@ impl<'m> EventLoop<'m> {
         self.read_events(now)?;
         self.engine.handle_timeout(now);
         self.poll_engine(now);
-        self.read_dump_part(now)?;
+        self.read_dump_part(now);
         self.edge.sinks.flush(now.boot);
         self.engine.ledger_mut().sink_failed = self.edge.sinks.refused();
         self.check_settings(now.boot);
@@ -391,7 +391,7 @@ impl<'m> EventLoop<'m> {
                     let missed = give(&mut self.edge, &record);
                     self.engine.ledger_mut().clients_behind += missed;
                 }
-                Output::StartDump { seq, purpose } => self.start_dump(now.boot, seq, purpose),
+                Output::StartDump { seq, purpose } => self.start_dump(now, seq, purpose),
             }
         }
     }

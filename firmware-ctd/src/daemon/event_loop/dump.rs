@@ -1,9 +1,8 @@
 //! Dumps of the kernel's table: asked for when the engine wants one, read a part at a time.
 //!
 //! When one is due, and what its parts mean, is the engine's. A dump that cannot be asked for, or
-//! that breaks off, is told to the engine, which tries again later.
-
-use std::io;
+//! that breaks off, is told to the engine, which tries again later. Whatever others send to the
+//! request socket, even until it is full, ends a dump at most, never the daemon.
 
 use super::super::log::RateLimit;
 use super::super::netlink::RequestSocket;
@@ -13,9 +12,13 @@ use crate::limited;
 use crate::time::{Instant, Now};
 use crate::wire::{Family, Writer, request};
 
+/// More messages than wait in a full socket.
+const MOST_WAITING: usize = 1024;
+
 impl EventLoop<'_> {
-    pub(super) fn start_dump(&mut self, now: Instant, seq: u32, purpose: Purpose) {
+    pub(super) fn start_dump(&mut self, now: Now, seq: u32, purpose: Purpose) {
         static LIMIT: RateLimit = RateLimit::new(2, 60);
+        self.refuse_what_waits(now);
         let mut buffer = [0; 64];
         let mut writer = Writer::new(&mut buffer);
         let fits = request::dump(&mut writer, seq, Family::Unspec).is_ok();
@@ -23,27 +26,48 @@ impl EventLoop<'_> {
         let sent = self.edge.requests.send(&writer);
         if !fits || sent.is_err() {
             limited!(LIMIT, log::Level::Warn, "cannot ask for a dump: {sent:?}; trying again");
-            self.dump_failed(now);
+            self.dump_failed(now.boot);
+        }
+    }
+
+    /// Between dumps the kernel has nothing to say: what waits was sent by others, and would take
+    /// the room of the answers.
+    fn refuse_what_waits(&mut self, now: Now) {
+        for _ in 0..MOST_WAITING {
+            match self.edge.requests.receive(&mut self.batches.dump) {
+                Ok(0) => return,
+                Ok(_) => self.take_part(now),
+                Err(_) => return self.reopen_requests(),
+            }
         }
     }
 
     /// Reads a part of the dump under way, if it is time.
-    pub(super) fn read_dump_part(&mut self, now: Now) -> io::Result<()> {
+    pub(super) fn read_dump_part(&mut self, now: Now) {
+        static LIMIT: RateLimit = RateLimit::new(2, 60);
         if !self.engine.wants_dump_part(now.boot) {
-            return Ok(());
+            return;
         }
         let failed = self.engine.stats().dumps_failed;
-        if self.edge.requests.receive(&mut self.batches.dump)? == 0 {
-            self.engine.dump_part_missing(now.boot);
-        } else {
-            take(&mut self.engine, &mut self.edge, now, Source::Request, &self.batches.dump);
-            self.engine.dump_part_read(now.boot);
+        match self.edge.requests.receive(&mut self.batches.dump) {
+            Ok(0) => self.engine.dump_part_missing(now.boot),
+            Ok(_) => {
+                self.take_part(now);
+                self.engine.dump_part_read(now.boot);
+            }
+            Err(error) => {
+                limited!(LIMIT, log::Level::Warn, "a dump broke off: {error}; trying again");
+                self.engine.dump_failed(now.boot);
+            }
         }
         if self.engine.stats().dumps_failed != failed {
             self.reopen_requests();
         }
         self.poll_engine(now);
-        Ok(())
+    }
+
+    fn take_part(&mut self, now: Now) {
+        take(&mut self.engine, &mut self.edge, now, Source::Request, &self.batches.dump);
     }
 
     fn dump_failed(&mut self, now: Instant) {

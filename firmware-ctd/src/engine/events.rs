@@ -79,7 +79,8 @@ impl Engine<'_> {
         }
         // Of a flow with the same id that is dead, also where another one with it is known.
         let late = self.late(now, key, ct);
-        let early = same.is_none() && newest.is_some_and(|newest| self.is_before(newest, ct));
+        // Of a predecessor, or out of order: what is known is newer.
+        let early = same.or(newest).is_some_and(|slot| self.is_before(slot, ct));
         if late == Late::Yes || early {
             self.stats.late_events += 1;
             return None;

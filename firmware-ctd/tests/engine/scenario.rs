@@ -203,6 +203,23 @@ fn a_late_new_of_the_same_id_is_not_taken_for_the_successors() {
     });
 }
 
+/// As before, but the DESTROY of the dead flow has not been read yet.
+#[test]
+fn a_late_new_is_not_taken_for_the_successors_before_the_destroy_either() {
+    with_router(Kind::default(), |r| {
+        let first = r.kernel.create(again(4), 30_000).unwrap();
+        r.kernel.destroy(first);
+        r.holds = true;
+        r.pass(15_000);
+        let second = r.kernel.create(again(4), 0).unwrap();
+        r.pass(100_000);
+        let flow = r.engine.table().flow(slot_of(r, 4).unwrap());
+        assert_eq!(flow.mark(), second);
+        r.check();
+        assert_eq!(r.records.len(), 1);
+    });
+}
+
 /// The predecessor's end was lost; the successor with its id lives so shortly that its DESTROY comes
 /// before its NEW, which must not make the predecessor look like it.
 #[test]

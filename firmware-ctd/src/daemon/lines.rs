@@ -1,4 +1,7 @@
-//! Flows and events as lines for people, 80 columns for IPv4.
+//! Flows and events as lines for people, 80 columns for the usual IPv4 flow.
+//!
+//! What does not fit there is told without the translated address: the word stays, and the JSON
+//! form has it all. IPv6 flows, marks and zones may make a line longer.
 
 use crate::record::text::Text;
 use crate::record::{Cause, Kind, Record, json};
@@ -7,8 +10,21 @@ use crate::wire::{Counters, L4, Status, Tuple};
 /// More bytes than the longest line has.
 pub const MAX_LINE: usize = 320;
 
+/// Columns of a terminal.
+const COLUMNS: usize = 80;
+
 /// Appends a flow or an event as one line.
 pub fn line(out: &mut Text<'_>, record: &Record) {
+    let from = out.len();
+    whole(out, record, true);
+    let translated = record.status.has(Status::SRC_NAT) || record.status.has(Status::DST_NAT);
+    if translated && out.len() - from > COLUMNS + 1 {
+        out.truncate(from);
+        whole(out, record, false);
+    }
+}
+
+fn whole(out: &mut Text<'_>, record: &Record, addresses: bool) {
     if record.kind != Kind::Flow {
         out.str(match record.kind {
             Kind::New => "new ",
@@ -23,7 +39,7 @@ pub fn line(out: &mut Text<'_>, record: &Record) {
     }
     out.byte(b' ');
     ends(out, &record.orig);
-    translation(out, record);
+    translation(out, record, addresses);
     if let Some([orig, reply]) = record.counters {
         out.byte(b' ');
         counters(out, orig);
@@ -60,15 +76,17 @@ fn end(out: &mut Text<'_>, address: core::net::IpAddr, port: Option<u16>) {
     }
 }
 
-/// What the addresses were translated to, if they were.
-fn translation(out: &mut Text<'_>, record: &Record) {
-    for (bits, word, to) in [
-        (Status::SRC_NAT, " snat ", record.reply.dst),
-        (Status::DST_NAT, " dnat ", record.reply.src),
-    ] {
+/// Whether the addresses were translated, and to what.
+fn translation(out: &mut Text<'_>, record: &Record, addresses: bool) {
+    for (bits, word, to) in
+        [(Status::SRC_NAT, " snat", record.reply.dst), (Status::DST_NAT, " dnat", record.reply.src)]
+    {
         if record.status.has(bits) {
             out.str(word);
-            out.address(to);
+            if addresses {
+                out.byte(b' ');
+                out.address(to);
+            }
         }
     }
 }
@@ -139,6 +157,53 @@ fn remarks(out: &mut Text<'_>, record: &Record) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::RecordKey;
+    use crate::table::L4State;
+    use crate::wire::Protocol;
+
+    /// A NATed TCP flow between these addresses, as a line, with counters or without.
+    fn shown(src: &str, dst: &str, counted: bool) -> String {
+        let address = |text: &str| text.parse().unwrap();
+        let l4 = L4::Ports { src: 54_321, dst: 443 };
+        let orig = Tuple { src: address(src), dst: address(dst), proto: Protocol::TCP, l4 };
+        let record = Record {
+            kind: Kind::Flow,
+            cause: Cause::Event,
+            key: RecordKey::Weak(0),
+            flow: 0,
+            start_ns: None,
+            end_ns: None,
+            as_of_ns: None,
+            orig,
+            reply: Tuple { dst: address("203.0.113.77"), ..orig.inverse() },
+            counters: counted.then_some([Counters { packets: 123, bytes: 45_678 }; 2]),
+            inexact: false,
+            zone: 0,
+            mark: 0,
+            id: 1,
+            status: Status(Status::SRC_NAT),
+            timeout_s: Some(431_999),
+            l4_state: Some(L4State { state: 3, ..L4State::default() }),
+            helper: None,
+            labels: None,
+        };
+        let mut buffer = [0; MAX_LINE];
+        let mut text = Text::new(&mut buffer);
+        line(&mut text, &record);
+        assert!(!text.is_cut());
+        String::from_utf8(text.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_translated_address_gives_way_to_the_width() {
+        let short = shown("192.168.1.10", "192.0.2.1", false);
+        assert!(short.contains(" snat 203.0.113.77 431999s"), "{short}");
+        let long = shown("192.168.1.10", "198.51.100.1", true);
+        assert!(long.contains(" snat 123/44K"), "{long}");
+        for line in [short, long] {
+            assert!(line.len() <= COLUMNS + 1 && line.ends_with("431999s\n"), "{line}");
+        }
+    }
 
     #[test]
     fn bytes_are_short() {

@@ -265,7 +265,7 @@ impl Facts<'_, '_> {
         bytes(out, self.edge.ready.0 as u64);
         out.str(" of heap at Ready, ");
         out.number(self.allocations_since_ready());
-        out.str(" allocations since; ");
+        out.str(" allocations since\n         ");
         out.number(BYTES_IPV4 as u64);
         out.str(" bytes an IPv4 flow, ");
         out.number(BYTES_IPV6 as u64);

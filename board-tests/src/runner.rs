@@ -41,16 +41,18 @@ pub(crate) struct Places {
     target: PathBuf,
     /// Output of the steps.
     logs: PathBuf,
+    /// What property tests draw their cases from.
+    seed: u64,
 }
 
 impl Places {
-    fn find() -> io::Result<Self> {
+    fn find(seed: u64) -> io::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
         let program = std::env::current_exe()?;
         let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("target"));
         let logs = target.join("board-tests");
         std::fs::create_dir_all(&logs)?;
-        Ok(Self { root, target: target.to_owned(), logs })
+        Ok(Self { root, target: target.to_owned(), logs, seed })
     }
 }
 
@@ -90,7 +92,7 @@ fn list() -> io::Result<bool> {
 }
 
 fn run(options: &Options) -> io::Result<bool> {
-    let places = Places::find()?;
+    let places = Places::find(options.seed)?;
     let chosen: Vec<&Step> = STEPS.iter().filter(|step| options.takes(step)).collect();
     let begin = measure::now();
     let mut progress = Progress::new(chosen.len());

@@ -14,6 +14,8 @@ Usage: cargo board-tests [OPTION]...
 
   --only STEP  this step only; may be given again
   --fast       without the steps that take longest (fuzzing, the oldest Rust)
+  --seed N     what property tests draw their cases from, so that a run can be
+               repeated; another number tries other cases            [1]
   --list       the steps
   --help       this text
 
@@ -34,12 +36,20 @@ pub(super) enum Action {
 }
 
 /// What to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Options {
     /// Names of steps; all when empty.
     pub(super) only: Vec<&'static str>,
     /// Leave the slow steps out.
     pub(super) fast: bool,
+    /// Seed of the property tests.
+    pub(super) seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { only: Vec::new(), fast: false, seed: 1 }
+    }
 }
 
 impl Options {
@@ -68,6 +78,7 @@ impl Action {
                     options.only.push(step(&value.to_string_lossy())?);
                 }
                 Long("fast") => options.fast = true,
+                Long("seed") => options.seed = seed(&mut parser)?,
                 Long("list") => return Ok(Self::List),
                 Long("help") | Short('h') => return Ok(Self::Help),
                 other => return Err(other.unexpected().to_string()),
@@ -79,6 +90,12 @@ impl Action {
             _ => Ok(Self::Run(options)),
         }
     }
+}
+
+fn seed(parser: &mut lexopt::Parser) -> Result<u64, String> {
+    let value = parser.value().map_err(|error| error.to_string())?;
+    let number = value.to_str().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| format!("--seed takes a number, not {}", value.to_string_lossy()))
 }
 
 fn step(name: &str) -> Result<&'static str, String> {
@@ -111,6 +128,15 @@ mod tests {
     }
 
     #[test]
+    fn the_seed_is_the_same_unless_told_otherwise() {
+        let seed = |arguments: &[&str]| match parse(arguments) {
+            Ok(Action::Run(options)) => options.seed,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((seed(&[]), seed(&["--seed", "7"])), (1, 7));
+    }
+
+    #[test]
     fn fast_leaves_out_fuzzing_and_the_oldest_rust_only() {
         let Ok(Action::Run(options)) = parse(&["--fast"]) else { panic!("not run") };
         let all = taken(&Options::default());
@@ -120,9 +146,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let wrong: [&[&str]; 4] =
-            [&["--only", "flying"], &["--only"], &["--quick"], &["--fast", "--only", "msrv"]];
-        for (arguments, named) in wrong.into_iter().zip(["flying", "--only", "--quick", "msrv"]) {
+        let wrong: [(&[&str], &str); 5] = [
+            (&["--only", "flying"], "flying"),
+            (&["--only"], "--only"),
+            (&["--quick"], "--quick"),
+            (&["--seed", "x"], "x"),
+            (&["--fast", "--only", "msrv"], "msrv"),
+        ];
+        for (arguments, named) in wrong {
             let error = parse(arguments).unwrap_err();
             assert!(error.contains(named), "{error}");
         }

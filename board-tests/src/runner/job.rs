@@ -18,9 +18,6 @@ use super::{Failure, Places};
 use crate::load::sys;
 use crate::measure;
 
-/// What the property tests' random numbers begin from.
-const SEED: &str = "PROPTEST_RNG_SEED";
-
 /// A running step.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
@@ -123,10 +120,6 @@ impl<'a> Job<'a> {
         command.env("CARGO_TARGET_DIR", target).env("CARGO_TERM_COLOR", "never");
         // Property tests panic once for every case that they try to make smaller.
         command.env("RUST_BACKTRACE", "0").env("PROPTEST_RNG_SEED", self.places.seed.to_string());
-        if std::env::var_os(SEED).is_none() {
-            // The same cases in every run: what fails here fails again, and is not chance.
-            command.env(SEED, "2003");
-        }
         command
     }
 

@@ -21,8 +21,6 @@ Usage: cargo board-tests [OPTION]...
 
 As root on Debian it installs the packages that it needs; otherwise it lists
 what is missing. Real traffic stays in network namespaces that it makes.
-Property tests try the same cases in every run; the environment variable
-PROPTEST_RNG_SEED chooses others.
 Exits with 0 when everything passed, with 1 when something failed, with 64
 for a wrong option.
 ";

@@ -119,7 +119,7 @@ fn tiny_buffers() -> Outcome {
     Ok(())
 }
 
-/// A socket that hears destroys, reliably, with the smallest buffer, and is never read.
+/// A socket that hears all events, reliably, with the smallest buffer, and is never read.
 fn stalled_reader(netns: &Netns) -> Result<std::os::fd::OwnedFd, libtest_mimic::Failed> {
     let socket = netns.run(|| {
         let open = || -> io::Result<_> {
@@ -127,7 +127,9 @@ fn stalled_reader(netns: &Netns) -> Result<std::os::fd::OwnedFd, libtest_mimic::
             sys::bind(&socket, 0)?;
             sys::force_receive_buffer(&socket, 2048)?;
             sys::make_reliable(&socket)?;
-            sys::join(&socket, sys::GROUP_DESTROY)?;
+            for group in [sys::GROUP_NEW, sys::GROUP_UPDATE, sys::GROUP_DESTROY] {
+                sys::join(&socket, group)?;
+            }
             Ok(socket)
         };
         open().context("opening a reader that stalls")

@@ -2,17 +2,20 @@
 
 mod harness;
 
-use board_tests::daemon::{Scene, Settings, Tested};
-use board_tests::lab::{Difference, Lab, Options, Plan, records};
+use board_tests::daemon::{Scene, Settings, Status, Tested, tool};
+use board_tests::lab::{Difference, Lab, Options, Path, Plan, records};
 use board_tests::load::{Families, Flows, Transport};
 use harness::Outcome;
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 
 fn main() -> std::process::ExitCode {
     harness::run(vec![
         Trial::test("ctnetlink_destroys_are_lines_and_keys", ctnetlink_destroys),
         Trial::test("a_tuple_that_comes_again_is_another_flow", reused_tuples),
         Trial::test("real_flows_are_counted_as_the_hosts_count_them", real_flows),
+        Trial::test("real_flows_through_a_small_buffer_and_a_stop", small_buffer_and_stop),
+        Trial::test("counters_that_others_zero_are_a_lower_bound", zeroed_counters),
     ])
 }
 
@@ -82,6 +85,62 @@ fn real_flows() -> Outcome {
     assert_eq!((status.losses(), status.number("allocations_since_ready")), (Vec::new(), 0));
     let (end, _) = tested.daemon.stop()?;
     assert_eq!(end.code(), Some(0));
+    Ok(())
+}
+
+/// A buffer of 8 KiB that overruns all the time, and a stop in the middle: the same exactness.
+fn small_buffer_and_stop() -> Outcome {
+    const COUNT: u32 = 2_000;
+    let mut lab = Lab::new(&Options::default())?;
+    let settings = Settings { receive_buffer: 8192, refresh_s: 1, ..Settings::default() };
+    let mut tested = Tested::start(lab.router.netns(), &settings)?;
+    let plan = Plan { response_bytes: 0..=5_000, ..Plan::of(COUNT, 10) };
+    let mut signals =
+        [(COUNT / 4, Signal::SIGSTOP), (COUNT / 2, Signal::SIGCONT)].into_iter().peekable();
+    let ledger = lab.hosts.run(&plan, |progress| {
+        if let Some((_, signal)) = signals.next_if(|(ended, _)| progress.ended >= *ended) {
+            // A daemon that has ended is told by the accounts below.
+            let _ = tested.signal(signal);
+        }
+    })?;
+    assert!(signals.next().is_none(), "it was stopped and continued");
+    lab.router.flush()?;
+    let status = tested.wait("all flows to be written", 60, |status| {
+        status.sink("delivered") >= COUNT.into() && status.sink("owed") == 0
+    })?;
+    equal(&ledger.check(records::read_file(&tested.sink())?.iter()))?;
+    assert!(status.stat("state_overruns") > 0 && status.stat("destroy_overruns") > 0);
+    assert_eq!((status.losses(), status.number("allocations_since_ready")), (Vec::new(), 0));
+    Ok(())
+}
+
+/// Another program zeroes the kernel's counters, as nlbwmon does: what was counted before is kept,
+/// the record says that it is a lower bound, and the status says why.
+fn zeroed_counters() -> Outcome {
+    let mut lab = Lab::new(&Options::default())?;
+    let settings = Settings { refresh_s: 1, ..Settings::default() };
+    let tested = Tested::start(lab.router.netns(), &settings)?;
+    let path = Path { ipv6: false, lan: 1, wan: 2, sport: 4000, dport: 53 };
+    let flow = lab.hosts.open_udp(path)?;
+    for _ in 0..5 {
+        lab.hosts.udp_send(&flow, 100)?;
+    }
+    let dumps = |status: &Status| status.stat("dumps");
+    let seen = dumps(&tested.status()?) + 2;
+    tested.wait("a dump to tell five packets", 20, |status| dumps(status) >= seen)?;
+    tool::conntrack(lab.router.netns(), &["-L", "-z"])?;
+    for _ in 0..3 {
+        lab.hosts.udp_send(&flow, 100)?;
+    }
+    lab.router.flush()?;
+    let status = tested.wait("the record", 20, |status| status.sink("delivered") == 1)?;
+    let written = records::read_file(&tested.sink())?;
+    assert_eq!((written.len(), written[0].inexact), (1, true));
+    let count = written[0].told.orig_count.ok_or("no counters")?;
+    assert_eq!((count.packets, count.bytes), (8, 8 * 128));
+    assert_eq!((status.stat("inexact_flows"), status.losses()), (1, Vec::new()));
+    let text = tested.daemon.client(&["status"]).output()?.stdout;
+    assert!(String::from_utf8_lossy(&text).contains("zeroes the kernel's counters"));
     Ok(())
 }
 

@@ -204,13 +204,16 @@ fn full_table() -> Outcome {
     const COUNT: u32 = 5_000;
     let mut scene = Scene::new(&Settings { capacity: 16, ..Settings::default() })?;
     complete(&scene.loader.create(&Flows::default(), 0..COUNT, 1000)?)?;
-    let status = scene.rest(COUNT)?;
+    scene.rest(COUNT)?;
+    // Without privileges the receive buffer is small: what did not fit is learnt by the resync.
+    let refused = u64::from(COUNT) - 16;
+    let every = |status: &Status| status.ledger("table_full") >= refused;
+    let status = scene.tested.wait("every other flow to be refused", 60, every)?;
     assert_eq!((status.flows(), status.number("table_capacity")), (16, 16));
     assert_eq!(
         (status.number("table_permille"), status.number("kernel_flows")),
         (1000, COUNT.into())
     );
-    assert!(status.ledger("table_full") >= u64::from(COUNT) - 16);
     assert_eq!(scene.tested.flows()?.len(), 16);
     complete(&scene.loader.delete(&Flows::default(), 0..COUNT, 1000)?)?;
     let status = scene.rest(0)?;

@@ -12,6 +12,8 @@ use firmware_ctd::wire::{
 
 /// When the simulation begins.
 const EPOCH_NS: u64 = 1_795_289_206_000_000_000;
+/// The time of an event is that much later than what it tells.
+pub(crate) const NEW_AFTER_START_NS: u64 = 2;
 /// A destroy that was not taken is repeated after this long, and then after the second.
 const FIRST_RETRY_US: u64 = 1_000_000;
 const RETRY_US: u64 = 10_000;
@@ -81,7 +83,7 @@ pub(crate) struct Flow {
     pub(crate) delivered: u32,
     /// Its DESTROY is lost for good, or there never was one.
     pub(crate) silent: bool,
-    /// The last dump that left it out although it lived.
+    /// The last dump that left it out although it lived: whole dumps before it, and one.
     pub(crate) skipped_in: u32,
 }
 
@@ -408,7 +410,8 @@ impl Kernel {
             id: Some(flow.id),
             status: Some(Status(flow.status)),
             mark: Some(flow.mark),
-            event_ns: (self.kind.event_ns && flow.start_ns.is_some()).then(|| self.wall_ns() + 2),
+            event_ns: (self.kind.event_ns && flow.start_ns.is_some())
+                .then(|| self.wall_ns() + NEW_AFTER_START_NS),
             ..Conntrack::default()
         }
     }
@@ -491,9 +494,10 @@ impl Kernel {
 
     /// One entry; the one that trouble is with, once, is left out or broken.
     fn entry(&mut self, serial: u32, seq: u32, flag: u16) -> Vec<u8> {
-        let dump = self.dumps_begun;
+        // Never in two whole dumps that follow each other.
+        let dump = self.dumps_done + 1;
         let flow = self.flow(serial);
-        let spared = dump - flow.skipped_in > 1;
+        let spared = flow.skipped_in == 0 || dump - flow.skipped_in > 1;
         let ct = self.as_listed(flow);
         let mut bytes =
             message(&Message::Conntrack { event: Event::Update, ct }, seq, flags::MULTI | flag);

@@ -65,7 +65,10 @@ fn step(router: &mut Router<'_>, setting: &Setting, step: Step) {
         16 if setting.meddling => router.kernel.zero_counters(),
         17 if setting.meddling => {
             let s = i64::from(b % 20_000) - 10_000;
+            // The daemon is awake now and then between two steps.
+            router.round();
             router.kernel.step_clock(s * 1_000_000_000);
+            router.round();
         }
         18 => router.holds = b % 2 == 1,
         19 => router.kernel.other_listener_full = b % 4 == 1,

@@ -8,7 +8,7 @@ use firmware_ctd::table::flag;
 use firmware_ctd::time::Instant;
 use firmware_ctd::wire::{Conntrack, Counters, Message, Messages};
 
-use crate::kernel::{Flow, Kernel};
+use crate::kernel::{Flow, Kernel, NEW_AFTER_START_NS};
 
 /// How long nothing may have been late before something missed is called gone.
 const QUIET_US: u64 = 2_000_000;
@@ -226,7 +226,8 @@ fn less(a: &[Counters; 2], b: &[Counters; 2]) -> bool {
     a.iter().zip(b).any(|(a, b)| a.packets < b.packets || a.bytes < b.bytes)
 }
 
-/// The flow that a record is about: by its start where that is known, else by its mark.
+/// The flow that a record is about: by its start where that is known, else by the time of its NEW,
+/// else by its mark (which an event of a successor with the same id may have changed).
 fn find<'k>(kernel: &'k Kernel, record: &Record) -> &'k Flow {
     if !record.key.is_weak() {
         let name = (record.orig, record.zone, record.start_ns);
@@ -235,5 +236,10 @@ fn find<'k>(kernel: &'k Kernel, record: &Record) -> &'k Flow {
         assert!(found.next().is_none());
         return flow;
     }
-    kernel.flow(serial_of(record.mark))
+    let told = record.start_ns.map(|event_ns| event_ns - NEW_AFTER_START_NS);
+    let mut named = kernel.flows.iter().filter(|f| (f.orig, f.zone) == (record.orig, record.zone));
+    match named.find(|flow| told.is_some() && flow.start_ns == told) {
+        Some(flow) => flow,
+        None => kernel.flow(serial_of(record.mark)),
+    }
 }

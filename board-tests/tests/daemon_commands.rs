@@ -52,6 +52,8 @@ fn status_fits_a_terminal() -> Outcome {
     let mut scene = Scene::new(&settings)?;
     scene.churn(&MIXED, 1000, 500)?;
     scene.rest(0)?;
+    complete(&scene.loader.create(&MIXED, 0..100, 100)?)?;
+    scene.tested.wait("the table to be full", 30, |status| status.ledger("table_full") > 0)?;
     scene.netns.set_sysctl("net.netfilter.nf_conntrack_timestamp", "0")?;
     let text = said(&scene.tested, &["status"])?;
     let path = scene.tested.sink().display().to_string();

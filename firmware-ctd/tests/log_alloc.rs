@@ -24,16 +24,16 @@ fn lines(round: u32) {
 }
 
 // Without the test harness, whose own thread allocates when a test takes long.
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("ctd-log-alloc-{}", std::process::id()));
     let name: &'static str = Box::leak(path.to_string_lossy().into_owned().into_boxed_str());
     let logger: &'static Backend = Box::leak(Box::new(Backend::new(name)));
-    log::set_logger(logger).unwrap();
+    log::set_logger(logger).map_err(|error| error.to_string())?;
     log::set_max_level(log::LevelFilter::Info);
     // What falls back to standard error must not lie between the lines of the test's own output.
-    let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
-    nix::unistd::dup2_stderr(&null).unwrap();
-    let daemon = UnixDatagram::bind(&path).unwrap();
+    let null = std::fs::File::options().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stderr(&null)?;
+    let daemon = UnixDatagram::bind(&path)?;
 
     let before = allocations();
     assert!(before > 0, "the allocator counts");
@@ -43,12 +43,13 @@ fn main() {
         (0..3_000).for_each(lines);
     }
     // The queue of the socket is full by now: the rest fell back.
-    let received = daemon.recv(&mut buffer).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    let received = daemon.recv(&mut buffer)?;
+    std::fs::remove_file(&path)?;
     (0..1_000).for_each(lines);
     let after = allocations();
 
     assert!(buffer[..received].starts_with(b"<27>firmware-ctd["));
     assert_eq!(after - before, 0);
     assert!(backend::suppressed() > 0);
+    Ok(())
 }

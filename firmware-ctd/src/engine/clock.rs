@@ -11,7 +11,7 @@ use crate::time::Now;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock {
     /// The farthest that the wall clock was ever ahead of the time since boot.
-    farthest_ns: u64,
+    farthest_ns: i64,
     /// The farthest that it was ever set back.
     doubt_ns: u64,
 }
@@ -21,9 +21,10 @@ impl Clock {
     #[inline]
     pub(super) fn look(&mut self, now: Now) {
         let boot_ns = now.boot.as_micros().saturating_mul(1_000);
-        let ahead_ns = now.wall.as_nanos().saturating_sub(boot_ns);
+        // Behind it after a step to before the machine started.
+        let ahead_ns = signed(now.wall.as_nanos()) - signed(boot_ns);
         self.farthest_ns = self.farthest_ns.max(ahead_ns);
-        self.doubt_ns = self.doubt_ns.max(self.farthest_ns - ahead_ns);
+        self.doubt_ns = self.doubt_ns.max(self.farthest_ns.abs_diff(ahead_ns));
     }
 
     /// How far the clock has been set back: two times tell their order only if they are farther
@@ -32,6 +33,11 @@ impl Clock {
     pub(super) const fn doubt_ns(&self) -> u64 {
         self.doubt_ns
     }
+}
+
+/// Nanoseconds as a number to subtract from; those after the year 2262 are all one.
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod json;
 mod key;
+pub mod stored;
 pub mod text;
 
 pub use key::{RecordKey, RecordKeys};
@@ -46,6 +47,8 @@ pub enum Cause {
     Event,
     /// A dump no longer showed the flow: the counters are the last known ones.
     Resync,
+    /// As with a resync, but nobody listened meanwhile: the daemon was started anew.
+    Restart,
 }
 
 impl Cause {
@@ -55,6 +58,16 @@ impl Cause {
         match self {
             Self::Event => "event",
             Self::Resync => "resync",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// The cause that the two lowest bits stand for.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        match bits & 3 {
+            0 => Self::Event,
+            1 => Self::Resync,
+            _ => Self::Restart,
         }
     }
 }

@@ -399,16 +399,3 @@ impl<'m> FlowTable<'m> {
         }
     }
 }
-
-/// A 64-bit number, low word first.
-#[inline]
-fn get_u64(mem: &[u32], at: usize) -> u64 {
-    u64::from(mem[at + 1]) << 32 | u64::from(mem[at])
-}
-
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "splits a number into its halves")]
-fn put_u64(mem: &mut [u32], at: usize, value: u64) {
-    mem[at] = value as u32;
-    mem[at + 1] = (value >> 32) as u32;
-}

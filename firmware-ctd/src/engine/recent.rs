@@ -8,6 +8,8 @@
 //! The kernel repeats a DESTROY to every listener while any one listener's buffer is full, so as
 //! many keys are worth remembering as the kernel may hold undelivered.
 
+use crate::words::{get_u64, halves};
+
 /// Keys of one set.
 const WAYS: usize = 16;
 /// Words of one set: the keys and the place of the oldest.
@@ -123,13 +125,7 @@ impl<'m> Tombstones<'m> {
 }
 
 fn load(words: &[u32]) -> Tombstone {
-    let pair = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-    Tombstone { hash: words[0], id: words[1], stop_ns: pair(words[2], words[3]), at_s: words[4] }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "splits a number into its halves")]
-const fn halves(value: u64) -> [u32; 2] {
-    [value as u32, (value >> 32) as u32]
+    Tombstone { hash: words[0], id: words[1], stop_ns: get_u64(words, 2), at_s: words[4] }
 }
 
 /// Scales a 32-bit hash to `0..count`.

@@ -2,9 +2,9 @@
 //!
 //! An extension is read and written whole; it is on no hot path.
 
-use super::key::{address, address_words, l4, l4_words};
 use super::layout::EXTENSION;
-use crate::wire::{Counters, L4, Labels, Protocol, SeqAdj, SynProxy, Tuple};
+use crate::wire::{Counters, Labels, Protocol, SeqAdj, SynProxy, Tuple};
+use crate::words;
 
 /// The name of a helper, NUL padded: `NF_CT_HELPER_NAME_LEN` is 16.
 pub type HelperName = [u8; 16];
@@ -55,17 +55,17 @@ impl Extension {
     /// Writes the extension into its words.
     pub(super) fn store(&self, words: &mut [u32]) {
         let mut out = Cursor { words, at: 1, present: 0 };
-        out.put(LABELS, self.labels.map(|l| words_of(l.0)));
+        out.put(LABELS, self.labels.map(|l| words::of_bytes(l.0)));
         out.put(SEQADJ_ORIG, self.seqadj_orig.map(seqadj_words));
         out.put(SEQADJ_REPLY, self.seqadj_reply.map(seqadj_words));
-        out.put(HELPER, self.helper.map(words_of));
+        out.put(HELPER, self.helper.map(words::of_bytes));
         out.put(MASTER, self.master.map(|m| tuple_words(&m)));
         out.put(VTAGS, self.vtags);
         out.put(SYNPROXY, self.synproxy.map(|s| [s.isn, s.its, s.tsoff]));
         out.put(ZONE_REPLY, self.zone_reply.map(|z| [u32::from(z)]));
         out.put(BASE, self.base.map(base_words));
         let master_kind = self.master.map_or(0, |m| {
-            l4_words(m.l4).0 << MASTER_L4_SHIFT | if m.src.is_ipv6() { MASTER_IPV6 } else { 0 }
+            words::of_l4(m.l4).0 << MASTER_L4_SHIFT | if m.src.is_ipv6() { MASTER_IPV6 } else { 0 }
         });
         let present = out.present | master_kind;
         words[0] = present;
@@ -76,14 +76,14 @@ impl Extension {
         let mut input = Reader { words, at: 1, present: words[0] };
         let present = words[0];
         Self {
-            labels: input.take(LABELS).map(|w| Labels(bytes_of(w))),
+            labels: input.take(LABELS).map(|w| Labels(words::to_bytes(w))),
             seqadj_orig: input.take(SEQADJ_ORIG).map(seqadj),
             seqadj_reply: input.take(SEQADJ_REPLY).map(seqadj),
-            helper: input.take(HELPER).map(bytes_of),
+            helper: input.take(HELPER).map(words::to_bytes),
             master: input.take(MASTER).map(|w| tuple(present, w)),
             vtags: input.take(VTAGS),
             synproxy: input.take(SYNPROXY).map(|[isn, its, tsoff]| SynProxy { isn, its, tsoff }),
-            zone_reply: input.take(ZONE_REPLY).map(|[z]| super::key::low_half(z)),
+            zone_reply: input.take(ZONE_REPLY).map(|[z]| words::low_half(z)),
             base: input.take(BASE).map(base),
         }
     }
@@ -123,22 +123,6 @@ impl Reader<'_> {
     }
 }
 
-fn words_of(bytes: [u8; 16]) -> [u32; 4] {
-    let mut words = [0; 4];
-    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-        *word = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-    }
-    words
-}
-
-fn bytes_of(words: [u32; 4]) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
-        chunk.copy_from_slice(&word.to_be_bytes());
-    }
-    bytes
-}
-
 fn seqadj_words(adj: SeqAdj) -> [u32; 3] {
     [adj.correction_pos, adj.offset_before, adj.offset_after]
 }
@@ -152,33 +136,30 @@ fn base_words([orig, reply]: [Counters; 2]) -> [u32; 8] {
     for (pair, value) in
         words.chunks_exact_mut(2).zip([orig.packets, orig.bytes, reply.packets, reply.bytes])
     {
-        super::put_u64(pair, 0, value);
+        words::put_u64(pair, 0, value);
     }
     words
 }
 
 fn base(words: [u32; 8]) -> [Counters; 2] {
-    let at = |index| super::get_u64(&words, index);
+    let at = |index| words::get_u64(&words, index);
     [Counters { packets: at(0), bytes: at(2) }, Counters { packets: at(4), bytes: at(6) }]
 }
 
 fn tuple_words(tuple: &Tuple) -> [u32; 10] {
-    let (src, [a, b, c]) = address_words(tuple.src);
-    let (dst, [d, e, f]) = address_words(tuple.dst);
-    [src, a, b, c, dst, d, e, f, l4_words(tuple.l4).1, u32::from(tuple.proto.0)]
+    let (src, [a, b, c]) = words::of_address(tuple.src);
+    let (dst, [d, e, f]) = words::of_address(tuple.dst);
+    [src, a, b, c, dst, d, e, f, words::of_l4(tuple.l4).1, u32::from(tuple.proto.0)]
 }
 
 fn tuple(present: u32, words: [u32; 10]) -> Tuple {
     let [src, a, b, c, dst, d, e, f, l4_word, proto] = words;
     let ipv6 = present & MASTER_IPV6 != 0;
-    // The same two bits as in the kind word of a key, moved to where that has them.
-    let kind = (present >> MASTER_L4_SHIFT & 3) << 17;
-    let l4: L4 = l4(kind, l4_word);
     Tuple {
-        src: address(ipv6, src, [a, b, c]),
-        dst: address(ipv6, dst, [d, e, f]),
+        src: words::to_address(ipv6, src, [a, b, c]),
+        dst: words::to_address(ipv6, dst, [d, e, f]),
         proto: Protocol(proto.to_be_bytes()[3]),
-        l4,
+        l4: words::to_l4(present >> MASTER_L4_SHIFT, l4_word),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::extension::Extension;
 use super::key;
 use super::layout::{EXTENSION, addresses, body, head};
-use super::{get_u64, put_u64};
 use crate::wire::{Counters, Status, Tuple};
+use crate::words::{self, get_u64, put_u64};
 
 /// What is known of a flow beyond the kernel's attributes.
 pub mod flag {
@@ -74,7 +74,7 @@ impl FlowRef<'_> {
             let at = at + rest;
             [self.mem[at], self.mem[at + 1], self.mem[at + 2]]
         });
-        key::address(self.addresses.is_some(), self.in_head(first), others)
+        words::to_address(self.addresses.is_some(), self.in_head(first), others)
     }
 
     fn tuple(&self, src: (usize, usize), dst: (usize, usize), l4: usize) -> Tuple {
@@ -146,7 +146,7 @@ impl FlowRef<'_> {
     #[inline]
     #[must_use]
     pub fn generation(&self) -> u16 {
-        key::low_half(self.in_head(head::FLAGS))
+        words::low_half(self.in_head(head::FLAGS))
     }
 
     /// What the kernel last told of both directions, original and reply, without the base.
@@ -220,7 +220,7 @@ impl FlowMut<'_> {
     }
 
     fn set_address(&mut self, first: usize, rest: usize, address: core::net::IpAddr) {
-        let (word, others) = key::address_words(address);
+        let (word, others) = words::of_address(address);
         self.set_head(first, word);
         if let Some(at) = self.addresses {
             self.mem[at + rest..at + rest + 3].copy_from_slice(&others);
@@ -231,7 +231,7 @@ impl FlowMut<'_> {
     pub fn set_reply(&mut self, reply: &Tuple) {
         self.set_address(head::REPLY_SRC, addresses::REPLY_SRC, reply.src);
         self.set_address(head::REPLY_DST, addresses::REPLY_DST, reply.dst);
-        self.set_head(head::REPLY_L4, key::l4_words(reply.l4).1);
+        self.set_head(head::REPLY_L4, words::of_l4(reply.l4).1);
     }
 
     /// Sets `CTA_ID`.

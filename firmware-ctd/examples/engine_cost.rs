@@ -14,8 +14,9 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use firmware_ctd::engine::{Engine, EventPath, Output, Settings, Sizes, Source};
+use firmware_ctd::engine::{Engine, EventPath, Settings, Sizes, Source};
 use firmware_ctd::record::{json, text::Text};
+use firmware_ctd::retry::SinkId;
 use firmware_ctd::time::{Duration, Instant, Now, WallTime};
 use firmware_ctd::wire::{
     Conntrack, Counters, Event, Family, L4, Message, Messages, Protocol, Status, Tuple, Writer,
@@ -51,12 +52,12 @@ struct Cost {
 
 /// Nanoseconds an event: what nine of ten batches take at least, since others use the machine too.
 fn measure(live: u32) -> Cost {
-    let sizes = Sizes { capacity: live + 2 * BATCH, extensions: 1024, remember: 4096 };
+    let sizes = Sizes { capacity: live + 2 * BATCH, extensions: 1024, remember: 4096, queue: 1024 };
     let mut memory = vec![0; sizes.words()];
     let settings =
         Settings { events: EventPath::Reliable, refresh: Duration::from_secs(60), observed: false };
     let mut engine =
-        Engine::new(&mut memory, &sizes, settings, [7; 16], [0x1234_5678, 0x9abc_def0])
+        Engine::new(&mut memory, &sizes, settings, [7; 16], [0x1234_5678, 0x9abc_def0], &[SINK])
             .expect("sizes fit");
     let mut alive: Vec<u32> = (0..live).collect();
     for chunk in alive.chunks(BATCH as usize) {
@@ -106,6 +107,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> f64 {
     before.elapsed().as_nanos() as f64
 }
 
+const SINK: SinkId = SinkId { id: 1, reliable: true };
+
 fn feed(
     engine: &mut Engine<'_>,
     source: Source,
@@ -115,10 +118,11 @@ fn feed(
     let now = Now { boot: Instant::from_micros(1_000_000), wall: WallTime::from_nanos(T0) };
     for message in Messages::new(bytes) {
         engine.handle_message(now, source, message);
-        while let Some(output) = engine.poll_output() {
-            if let Output::Record(record) = output {
-                records.push(record);
-            }
+        let mut outbox = engine.queue_mut().outbox(0);
+        while let Some(record) = outbox.next() {
+            records.push(record);
+            outbox.mark_sent(1);
+            outbox.acknowledge(1);
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub events: Events,
     /// The flow table.
     pub table: Table,
+    /// Records that are owed to sinks.
+    pub retry: Retry,
     /// Where records go; may be empty.
     pub sinks: Vec<Sink>,
     /// The control socket.
@@ -90,6 +92,31 @@ pub struct Table {
     pub extensions: u32,
     /// Seconds between two dumps that refresh counters and timeouts.
     pub refresh_s: u32,
+}
+
+/// `[retry]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Retry {
+    /// Records of destroyed flows that are held for sinks.
+    pub capacity: u32,
+    /// The longest wait before a sink that refused a record is tried again, in seconds.
+    pub max_delay_s: u32,
+    /// What happens when the queue is full.
+    pub when_full: WhenFull,
+    /// Part of `nf_conntrack_max` that undelivered destroys may take in the kernel.
+    pub dying_budget_percent: u32,
+    /// Seconds after which a worker that does nothing is taken for stuck.
+    pub stall_s: u32,
+}
+
+/// What happens when the queue is full because of a reliable sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Destroys are left in the kernel.
+    #[default]
+    Hold,
+    /// The oldest record is dropped and counted.
+    DropOldest,
 }
 
 /// `[[sink]]`
@@ -188,6 +215,19 @@ impl Sink {
     pub fn path(&self) -> &Path {
         let Self::File(sink) = self;
         &sink.path
+    }
+
+    /// The word for its type.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        let Self::File(_) = self;
+        "file"
+    }
+
+    /// Where it writes to, in words.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.path().to_string_lossy().into_owned()
     }
 }
 

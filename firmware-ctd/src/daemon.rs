@@ -102,14 +102,15 @@ fn start(config: &Config) -> Result<EventLoop<'static>, Failure> {
     let events = test_events()?;
     let control =
         Control::open(&config.control).map_err(|error| control_failure(config, &error))?;
-    let engine = engine(config, events.unwrap_or(EventPath::Reliable))?;
+    let mut engine = engine(config, events.unwrap_or(EventPath::Reliable))?;
+    let chance = chance().map_err(|error| Failure::of_io("/dev/urandom", &error))?;
     let edge = Edge {
         state: open_events(config, &state_groups(config.events.groups))?,
         destroy: open_events(config, &[group::DESTROY])?,
         requests: RequestSocket::open().map_err(|error| Failure::of_kernel(&error))?,
         control,
         signals,
-        sinks: Sinks::open(config, started),
+        sinks: Sinks::open(config, engine.queue_mut(), started, chance),
     };
     let sockets = [edge.state.memory(), edge.destroy.memory()].map(Result::unwrap_or_default);
     tell_buffers(config, sockets[1].receive_buffer);
@@ -190,6 +191,7 @@ fn engine(config: &Config, events: EventPath) -> Result<Engine<'static>, Failure
         capacity: table.capacity,
         extensions: table.extensions,
         remember: config.events.remember,
+        queue: config.retry.capacity,
     };
     let memory = sys::map_words(sizes.words()).map_err(|error| {
         let mebibytes = sizes.words() / (1 << 18);
@@ -208,12 +210,19 @@ fn engine(config: &Config, events: EventPath) -> Result<Engine<'static>, Failure
     };
     let [boot_id, seed] = identity().map_err(|error| Failure::of_io("/proc and /dev", &error))?;
     let seed = [word(&seed[..4]), word(&seed[4..8])];
-    Engine::new(memory, &sizes, settings, boot_id, seed)
+    Engine::new(memory, &sizes, settings, boot_id, seed, &Sinks::ids(config))
         .map_err(|error| Failure(exit::SOFTWARE, error.to_string()))
 }
 
 fn word(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
+}
+
+/// A random number.
+fn chance() -> io::Result<u32> {
+    let mut bytes = [0; 4];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// The boot id, and 16 random bytes.
@@ -263,6 +272,7 @@ fn take_over(config: &mut Config, new: &Config) {
     config.events.coalesce_ms = new.events.coalesce_ms;
     config.events.reliable = new.events.reliable;
     config.table.refresh_s = new.table.refresh_s;
+    config.retry = config::Retry { capacity: config.retry.capacity, ..new.retry.clone() };
     for (config::Sink::File(old), config::Sink::File(new)) in
         config.sinks.iter_mut().zip(&new.sinks)
     {

@@ -23,9 +23,17 @@
 //! A flow that a completed dump does not show is first only *missed*. It is reported as destroyed
 //! (`cause` `resync`) if a second dump does not show it either, and only after the destroy socket
 //! has been quiet: a DESTROY that is still on its way has the exact counters. See `dump`.
+//!
+//! # Records
+//!
+//! A record of a destroyed flow goes straight into the retry queue ([`Engine::queue_mut`]), before
+//! the flow is forgotten: so a crash between two messages, or in the middle of one, loses none.
+//! The memory may be shared with the process that comes after ([`Engine::open`]); messages that
+//! were being handled are handed over again then, and make no record twice.
 
 mod apply;
 mod clock;
+mod commit;
 mod dump;
 mod events;
 mod recent;
@@ -35,18 +43,20 @@ pub use dump::Purpose;
 use heapless::Deque;
 
 use crate::probe;
-use crate::record::{Record, RecordKeys};
+use crate::record::{Record, RecordKey, RecordKeys};
+use crate::retry::{Loss, RetryQueue, SinkId};
 use crate::stats::{Ledger, Stats};
-use crate::table::{FlowTable, WrongSize};
+use crate::table::{FlowTable, WrongSize, flag};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::RawMessage;
 use crate::wire::{self, Conntrack, Event, Message};
 use clock::Clock;
+use commit::{Commits, Committed};
 use dump::Cycle;
 use recent::{RecentKeys, Tombstones};
 
-/// Records that wait to be polled. One message makes at most one; a sweep stops when there is no
-/// room.
+/// Records that wait for those who watch. One message makes at most one; a sweep stops when there
+/// is no room.
 const OUTPUTS: usize = 32;
 
 /// What the kernel's event path can do, as the self-test found it.
@@ -90,7 +100,8 @@ pub struct Settings {
     pub events: EventPath,
     /// From the end of one dump to the start of the next.
     pub refresh: Duration,
-    /// Whether NEW and UPDATE make records too.
+    /// Whether somebody watches: then all records are given out as [`Output::Record`] too, also
+    /// those of NEW and UPDATE.
     pub observed: bool,
 }
 
@@ -98,7 +109,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "records are what is given out, and are copied once")]
 pub enum Output {
-    /// Hand this to the sinks (a destroy) and to those who watch.
+    /// Show this to those who watch.
     Record(Record),
     /// Ask for a dump of the table with this sequence number; if that fails, call
     /// [`Engine::dump_failed`].
@@ -119,13 +130,38 @@ pub struct Sizes {
     pub extensions: u32,
     /// Keys of destroyed flows that are remembered.
     pub remember: u32,
+    /// Records that are owed to sinks.
+    pub queue: u32,
 }
 
 impl Sizes {
     /// Words of memory that the engine takes.
     #[must_use]
     pub fn words(&self) -> usize {
-        self.table_words() + RecentKeys::words(self.remember) + Tombstones::WORDS
+        self.parts().iter().sum()
+    }
+
+    /// Words of commits, queue, keys, tombstones, table.
+    fn parts(&self) -> [usize; 5] {
+        [
+            Commits::WORDS,
+            RetryQueue::words(self.queue),
+            RecentKeys::words(self.remember),
+            Tombstones::WORDS,
+            self.table_words(),
+        ]
+    }
+
+    /// The memory cut into its parts.
+    fn cut<'m>(&self, mut mem: &'m mut [u32]) -> Result<[&'m mut [u32]; 5], WrongSize> {
+        if mem.len() != self.words() {
+            return Err(WrongSize);
+        }
+        Ok(self.parts().map(|words| {
+            let (part, rest) = core::mem::take(&mut mem).split_at_mut(words);
+            mem = rest;
+            part
+        }))
     }
 
     fn table_words(&self) -> usize {
@@ -137,8 +173,10 @@ impl Sizes {
 #[derive(Debug)]
 pub struct Engine<'m> {
     table: FlowTable<'m>,
+    queue: RetryQueue<'m>,
     recent: RecentKeys<'m>,
     tombstones: Tombstones<'m>,
+    commits: Commits<'m>,
     keys: RecordKeys,
     settings: Settings,
     cycle: Cycle,
@@ -148,6 +186,10 @@ pub struct Engine<'m> {
     ledger: Ledger,
     malformed: [u64; wire::Error::ALL.len()],
     drops: [u32; 2],
+    /// Messages of the destroy socket that were handled, in all.
+    serial: u64,
+    /// Records for which the queue has no room push out its oldest.
+    dropping: Option<Loss>,
 }
 
 impl<'m> Engine<'m> {
@@ -163,26 +205,93 @@ impl<'m> Engine<'m> {
         settings: Settings,
         boot_id: [u8; 16],
         seed: [u32; 2],
+        sinks: &[SinkId],
     ) -> Result<Self, WrongSize> {
-        if mem.len() != sizes.words() {
-            return Err(WrongSize);
-        }
-        let (table, rest) = mem.split_at_mut(sizes.table_words());
-        let (recent, tombstones) = rest.split_at_mut(RecentKeys::words(sizes.remember));
-        Ok(Self {
-            table: FlowTable::format(table, sizes.capacity, sizes.extensions, seed)?,
-            recent: RecentKeys::new(recent),
-            tombstones: Tombstones::new(tombstones),
+        let [commits, queue, recent, tombstones, table] = sizes.cut(mem)?;
+        let table = FlowTable::format(table, sizes.capacity, sizes.extensions, seed)?;
+        let queue = RetryQueue::format(queue, sizes.queue, sinks).map_err(|_| WrongSize)?;
+        let (recent, tombstones) = (RecentKeys::new(recent), Tombstones::new(tombstones));
+        let commits = Commits::new(commits);
+        Ok(Self::join(table, queue, recent, tombstones, commits, (settings, boot_id)))
+    }
+
+    /// Takes over what an engine of an earlier process left in this memory, wherever that process
+    /// was killed. With `unheard`, nobody listened meanwhile: flows that a dump does not show any
+    /// more are then reported with [`Cause::Restart`](crate::record::Cause::Restart).
+    ///
+    /// # Errors
+    ///
+    /// [`WrongSize`] if the memory does not hold an engine of these sizes.
+    pub fn open(
+        mem: &'m mut [u32],
+        sizes: &Sizes,
+        settings: Settings,
+        boot_id: [u8; 16],
+        sinks: &[SinkId],
+        unheard: bool,
+    ) -> Result<Self, WrongSize> {
+        let [commits, queue, recent, tombstones, table] = sizes.cut(mem)?;
+        let flags = if unheard { flag::UNHEARD } else { 0 };
+        let table = FlowTable::open(table, sizes.capacity, sizes.extensions, flags)?;
+        let queue = RetryQueue::open(queue, sizes.queue, sinks).map_err(|_| WrongSize)?;
+        let (recent, tombstones) = (RecentKeys::new(recent), Tombstones::new(tombstones));
+        let commits = Commits::new(commits);
+        let mut engine = Self::join(table, queue, recent, tombstones, commits, (settings, boot_id));
+        engine.remember_records();
+        Ok(engine)
+    }
+
+    fn join(
+        table: FlowTable<'m>,
+        queue: RetryQueue<'m>,
+        recent: RecentKeys<'m>,
+        tombstones: Tombstones<'m>,
+        commits: Commits<'m>,
+        (settings, boot_id): (Settings, [u8; 16]),
+    ) -> Self {
+        let Committed { serial, stats, ledger, .. } = commits.load();
+        Self {
+            table,
+            queue,
+            recent,
+            tombstones,
+            commits,
             keys: RecordKeys::new(boot_id),
             settings,
             cycle: Cycle::new(),
             clock: Clock::default(),
             outputs: Deque::new(),
-            stats: Stats::default(),
-            ledger: Ledger::default(),
+            stats,
+            ledger,
             malformed: [0; wire::Error::ALL.len()],
             drops: [0; 2],
-        })
+            serial,
+            dropping: None,
+        }
+    }
+
+    /// A record may have been put into the queue just before a crash, and its key not remembered.
+    fn remember_records(&mut self) {
+        for record in self.queue.records() {
+            if let RecordKey::Strong(key) = record.key {
+                if !self.recent.contains(key) {
+                    self.recent.insert(key);
+                }
+            }
+        }
+    }
+
+    /// All messages of a batch have been handled: what they counted is in force from now on.
+    /// `batch` is the caller's number of it.
+    pub fn commit(&mut self, batch: u32) {
+        let Self { serial, stats, ledger, .. } = *self;
+        self.commits.store(&Committed { serial, batch, stats, ledger });
+    }
+
+    /// The batch that was committed last; 0 before the first.
+    #[must_use]
+    pub fn committed_batch(&self) -> u32 {
+        self.commits.load().batch
     }
 
     /// One message off a socket, or why there is none.
@@ -193,6 +302,9 @@ impl<'m> Engine<'m> {
         raw: Result<RawMessage<'_>, wire::Error>,
     ) {
         self.clock.look(now);
+        if source == Source::Destroy {
+            self.serial += 1;
+        }
         let raw = match raw {
             Ok(raw) => raw,
             Err(error) => return self.on_malformed(source, error),
@@ -269,8 +381,8 @@ impl<'m> Engine<'m> {
         self.cycle.want_resync(now);
     }
 
-    /// The next record that waits, in place; [`Self::drop_record`] when it is done. For the path
-    /// of every event: what a message makes is done before the next message.
+    /// The next record for those who watch, in place; [`Self::drop_record`] when it is done. For
+    /// the path of every event: what a message makes is done before the next message.
     #[must_use]
     pub fn peek_record(&self) -> Option<&Record> {
         self.outputs.front()
@@ -307,6 +419,23 @@ impl<'m> Engine<'m> {
         self.settings
     }
 
+    /// The records that are owed to sinks.
+    #[must_use]
+    pub const fn queue(&self) -> &RetryQueue<'m> {
+        &self.queue
+    }
+
+    /// The records that are owed to sinks, to be delivered.
+    pub const fn queue_mut(&mut self) -> &mut RetryQueue<'m> {
+        &mut self.queue
+    }
+
+    /// Whether, and by what cause, records push out the queue's oldest ones when there is no room.
+    /// Without, the caller hands over no more destroys than [`RetryQueue::room`].
+    pub fn set_dropping(&mut self, cause: Option<Loss>) {
+        self.dropping = cause;
+    }
+
     /// The table, to look at.
     #[must_use]
     pub const fn table(&self) -> &FlowTable<'m> {
@@ -341,11 +470,20 @@ impl<'m> Engine<'m> {
         &self.malformed
     }
 
-    /// Queues a record; the caller has made sure that there is room, or it is the one record of a
-    /// message after which the outputs are polled.
+    /// Owes a record of a destroyed flow to all sinks. There is room, or the oldest gives way.
+    fn owe(&mut self, now: Now, record: &Record) {
+        if self.queue.push(record, self.serial, now.boot).is_err() {
+            self.queue.drop_oldest(self.dropping.unwrap_or(Loss::Policy));
+            // There is room now.
+            let _ = self.queue.push(record, self.serial, now.boot);
+        }
+    }
+
+    /// Shows a record to those who watch; the caller has made sure that there is room, or it is
+    /// the one record of a message after which the outputs are polled.
     fn give_out(&mut self, record: &Record) {
-        if self.outputs.push_back(*record).is_err() {
-            self.ledger.outputs_full += 1;
+        if self.settings.observed && self.outputs.push_back(*record).is_err() {
+            self.ledger.clients_behind += 1;
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod exit;
 pub mod filter;
 pub mod hash;
 pub mod nearest;
+pub mod pressure;
 pub mod probe;
 pub mod record;
 pub mod retry;

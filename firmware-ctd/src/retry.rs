@@ -32,7 +32,7 @@
 mod block;
 mod outbox;
 
-pub use block::{Loss, Lost, SinkCount};
+pub use block::{Loss, Lost, Note, SinkCount};
 pub use outbox::Outbox;
 
 use crate::record::{Record, stored};
@@ -414,6 +414,10 @@ impl<'m> RetryQueue<'m> {
 
     fn words_at(&self, position: u32) -> Option<&[u32; stored::WORDS]> {
         self.mem[self.slot(position) + slot::RECORD..].first_chunk()
+    }
+
+    fn note(&self, sink: usize) -> Note {
+        SinkWords::load_from(self.mem, Self::block_at(sink)).note
     }
 
     const fn block_at(sink: usize) -> usize {

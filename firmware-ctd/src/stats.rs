@@ -19,6 +19,19 @@ macro_rules! counters {
                 [$((stringify!($field), self.$field, $help),)*]
             }
 
+            /// Every counter's value.
+            #[must_use]
+            pub const fn values(&self) -> [u64; $name::COUNT] {
+                [$(self.$field,)*]
+            }
+
+            /// Counters of these values, in the order of [`Self::values`].
+            #[must_use]
+            pub const fn from_values(values: [u64; $name::COUNT]) -> Self {
+                let [$($field,)*] = values;
+                Self { $($field,)* }
+            }
+
             /// How many counters there are.
             pub const COUNT: usize = [$(stringify!($field)),*].len();
         }
@@ -60,20 +73,10 @@ counters! {
         malformed: "messages that could not be read (messages)",
         truncated: "messages longer than the receive buffer (messages)",
         vanished_unseen: "flows whose end nobody told: reported with their last known counters",
-        sink_failed: "records that a sink could not take: exact",
-        outputs_full: "records that the engine had no room for: never expected",
         table_full: "times that a flow was not held for want of room (attempts): such flows are \
             reported from their DESTROY alone",
         extensions_full: "flows held without labels, helper or the like for want of room",
         clients_behind: "lines that slow readers of the event stream missed (best effort)",
-    }
-}
-
-impl Ledger {
-    /// Destroyed flows that were not reported at all.
-    #[must_use]
-    pub const fn lost(&self) -> u64 {
-        self.sink_failed + self.outputs_full
     }
 }
 

@@ -17,6 +17,7 @@ mod extension;
 mod flow;
 mod key;
 mod layout;
+mod open;
 
 pub use extension::{Extension, HelperName};
 pub use flow::{FlowMut, FlowRef, L4State, flag};
@@ -26,6 +27,7 @@ use core::fmt;
 use core::num::NonZeroU32;
 
 use crate::wire::Tuple;
+use crate::words::settle;
 use layout::{CELL, CELLS_IPV4, CELLS_IPV6, EXTENSION, Layout, body, head, header};
 
 const MAGIC: u32 = 0x6663_7454;
@@ -206,6 +208,8 @@ impl<'m> FlowTable<'m> {
         }
         let bucket = self.layout.bucket(self.layout.bucket_of(key.hash()));
         self.mem[at + head::NEXT] = self.mem[bucket];
+        // By one store, for `open`: all of the flow, or nothing.
+        settle();
         self.mem[bucket] = head_ref;
         self.count_flow(key.is_ipv6(), 1);
         Slot::new(head_ref).ok_or(Full)
@@ -227,6 +231,7 @@ impl<'m> FlowTable<'m> {
             link = self.layout.cell(self.mem[link]) + head::NEXT;
         }
         self.mem[link] = next;
+        settle();
         self.drop_extension(slot);
         let [body_ref, addresses] = [self.mem[at + head::BODY], self.mem[at + head::ADDRESSES]];
         for reference in [addresses, body_ref, slot.0.get()] {

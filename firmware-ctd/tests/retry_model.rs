@@ -2,6 +2,8 @@
 //! operations, with crashes (the queue is opened again from its memory) and changed sinks between
 //! them.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::VecDeque;
 
 use firmware_ctd::record::{Cause, Kind, Record, RecordKey};
@@ -174,7 +176,7 @@ fn millions_of_operations_are_as_a_list_for_each_sink_says() {
 fn run(chance: &mut Chance, capacity: u32) -> u32 {
     let mut memory = vec![0xffff_ffff; RetryQueue::words(capacity)];
     let mut models: Vec<Model> = (1..=u64::from(chance.below(4))).map(Model::new).collect();
-    drop(RetryQueue::format(&mut memory, capacity, &ids(&models)).unwrap());
+    let _ = RetryQueue::format(&mut memory, capacity, &ids(&models)).unwrap();
     let (mut serial, mut done) = (0, 0);
     for _ in 0..40 {
         let mut queue = RetryQueue::open(&mut memory, capacity, &ids(&models)).unwrap();
@@ -257,7 +259,7 @@ fn what_was_owed_to_a_sink_that_is_gone_is_counted() {
 fn other_memory_is_refused() {
     let mut memory = vec![0; RetryQueue::words(16)];
     assert!(RetryQueue::open(&mut memory, 16, &[]).is_err(), "never formatted");
-    drop(RetryQueue::format(&mut memory, 16, &[]).unwrap());
+    let _ = RetryQueue::format(&mut memory, 16, &[]).unwrap();
     assert!(RetryQueue::open(&mut memory[1..], 16, &[]).is_err(), "another size");
     for word in 0..4 {
         let good = memory[word];

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::Arbitrary;
 use firmware_ctd::engine::{Engine, EventPath, Output, Settings, Sizes, Source};
-use firmware_ctd::record::{Cause, Kind, RecordKey, json, text::Text};
+use firmware_ctd::record::{Cause, Record, RecordKey, json, text::Text};
+use firmware_ctd::retry::SinkId;
 use firmware_ctd::time::{Duration, Instant, Now, WallTime};
 use firmware_ctd::wire::{
     Conntrack, Counters, Done, Event, Helper, L4, Labels, Message, Messages, Protocol, Response,
@@ -15,7 +16,9 @@ use firmware_ctd::wire::{
 };
 use libfuzzer_sys::fuzz_target;
 
-const SIZES: Sizes = Sizes { capacity: 20, extensions: 3, remember: 64 };
+const SINK: SinkId = SinkId { id: 1, reliable: true };
+
+const SIZES: Sizes = Sizes { capacity: 20, extensions: 3, remember: 64, queue: 16 };
 /// So many keys are remembered for certain: the ways of one set.
 const REMEMBERED: usize = 16;
 
@@ -122,7 +125,7 @@ fuzz_target!(|case: Case| {
     let mut memory = vec![0; SIZES.words()];
     let settings =
         Settings { events: path(case.events), refresh: Duration::from_secs(60), observed: false };
-    let engine = Engine::new(&mut memory, &SIZES, settings, [1; 16], case.seed).expect("sizes fit");
+    let engine = Engine::new(&mut memory, &SIZES, settings, [1; 16], case.seed, &[SINK]).expect("sizes fit");
     let now = Now { boot: Instant::from_micros(5_000_000), wall: WallTime::from_nanos(EPOCH_NS) };
     let mut run = Run { engine, now, seq: 0, dumps: 0, keys: Vec::new(), destroys: 0 };
     for op in &case.ops {
@@ -225,18 +228,23 @@ impl Run<'_> {
             assert!(given <= 40, "no end of outputs");
             match output {
                 Output::StartDump { seq, .. } => self.seq = seq,
-                Output::Record(record) => {
-                    let mut buffer = [0; json::MAX_LINE];
-                    let mut text = Text::new(&mut buffer);
-                    json::line(&mut text, &record);
-                    assert!(!text.is_cut());
-                    if record.kind == Kind::Destroy {
-                        self.note_destroy(record.key, record.cause);
-                    }
-                }
+                Output::Record(record) => check_line(&record),
             }
         }
+        while let Some(record) = self.take_record() {
+            check_line(&record);
+            self.note_destroy(record.key, record.cause);
+        }
         given
+    }
+
+    /// The next record that the sink is owed; it has it then.
+    fn take_record(&mut self) -> Option<Record> {
+        let mut outbox = self.engine.queue_mut().outbox(0);
+        let record = outbox.next()?;
+        outbox.mark_sent(1);
+        outbox.acknowledge(1);
+        Some(record)
     }
 
     fn note_destroy(&mut self, key: RecordKey, cause: Cause) {
@@ -294,4 +302,11 @@ impl Run<'_> {
             self.pass(4_000);
         }
     }
+}
+
+fn check_line(record: &Record) {
+    let mut buffer = [0; json::MAX_LINE];
+    let mut text = Text::new(&mut buffer);
+    json::line(&mut text, record);
+    assert!(!text.is_cut());
 }

@@ -47,6 +47,7 @@ impl Draft {
             kernel: super::Kernel::default(),
             events: super::Events::default(),
             table: super::Table::default(),
+            retry: super::Retry::default(),
             sinks,
             control: super::Control::default(),
             log: Log { target: LogTarget::Stderr, level: log::LevelFilter::Info },

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use super::value::{Checked, Kind};
-use super::{Config, DEFAULT_SOCKET, FileSink, Groups, LogTarget, Sink};
+use super::{Config, DEFAULT_SOCKET, FileSink, Groups, LogTarget, Sink, WhenFull};
+use crate::retry;
 use crate::table::{MAX_CAPACITY, MIN_CAPACITY};
 
 /// One section.
@@ -51,10 +52,12 @@ pub(super) enum Slot<'a> {
     Target(&'a mut LogTarget),
     Level(&'a mut LevelFilter),
     Groups(&'a mut Groups),
+    WhenFull(&'a mut WhenFull),
 }
 
 const EVENT_GROUPS: &[&str] = &["new", "update", "destroy"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
+const POLICIES: &[&str] = &["hold", "drop-oldest"];
 const TARGETS: &[&str] = &["stderr", "syslog"];
 
 /// Longest path of a Unix socket, in bytes: `sun_path` less its final zero.
@@ -67,6 +70,7 @@ pub static SCHEMA: &[Section] = &[
     Section { name: "kernel", variant: None, help: "The kernel's own settings.", keys: KERNEL },
     Section { name: "events", variant: None, help: "How events are received.", keys: EVENTS },
     Section { name: "table", variant: None, help: "The flow table.", keys: TABLE },
+    Section { name: "retry", variant: None, help: "Records that are owed to sinks.", keys: RETRY },
     Section {
         name: "sink",
         variant: Some("file"),
@@ -79,7 +83,7 @@ pub static SCHEMA: &[Section] = &[
 ];
 
 /// Sections that belong to the design and not to this version.
-pub static LATER_SECTIONS: &[&str] = &["retry", "checkpoint", "sync", "console"];
+pub static LATER_SECTIONS: &[&str] = &["checkpoint", "sync", "console"];
 /// Types of `[[sink]]` that belong to the design and not to this version.
 pub static LATER_SINKS: &[&str] = &["unix", "syslog", "ipfix"];
 
@@ -160,6 +164,52 @@ const TABLE: &[Key] = &[
         live: true,
         help: "Seconds between two dumps that refresh counters and timeouts.",
         slot: |c, _| Some(Slot::U32(&mut c.table.refresh_s)),
+    },
+];
+
+const RETRY: &[Key] = &[
+    Key {
+        name: "capacity",
+        kind: Kind::Number(*retry::CAPACITIES.start(), *retry::CAPACITIES.end()),
+        default: "1024",
+        live: false,
+        help: "Records of destroyed flows held for sinks; each is held once for all of them.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.capacity)),
+    },
+    Key {
+        name: "max_delay_s",
+        kind: Kind::Number(1, 3_600),
+        default: "15",
+        live: true,
+        help: "A sink that refused is tried again after a random share of so many seconds.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.max_delay_s)),
+    },
+    Key {
+        name: "when_full",
+        kind: Kind::Choice(POLICIES),
+        default: "hold",
+        live: true,
+        help: "When a reliable sink keeps the queue full: leave destroys in the kernel, within \
+               the budget, or drop the oldest records and count them.",
+        slot: |c, _| Some(Slot::WhenFull(&mut c.retry.when_full)),
+    },
+    Key {
+        name: "dying_budget_percent",
+        kind: Kind::Number(1, 90),
+        default: "10",
+        live: true,
+        help: "Part of nf_conntrack_max that undelivered destroys may take in the kernel; beyond \
+               it, records are dropped and counted, so that new connections are never refused.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.dying_budget_percent)),
+    },
+    Key {
+        name: "stall_s",
+        kind: Kind::Number(1, 3_600),
+        default: "10",
+        live: true,
+        help: "Seconds after which a worker that does nothing is taken for stuck: the kernel then \
+               keeps destroys no longer for it.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.stall_s)),
     },
 ];
 
@@ -270,9 +320,14 @@ impl Slot<'_> {
             (Self::Target(slot), Checked::Choice(which)) => *slot = target(which),
             (Self::Level(slot), Checked::Choice(which)) => *slot = level(which),
             (Self::Groups(slot), Checked::Choices(bits)) => *slot = groups(bits),
+            (Self::WhenFull(slot), Checked::Choice(which)) => *slot = when_full(which),
             _ => {}
         }
     }
+}
+
+const fn when_full(which: usize) -> WhenFull {
+    if which == 0 { WhenFull::Hold } else { WhenFull::DropOldest }
 }
 
 const fn target(which: usize) -> LogTarget {

@@ -8,9 +8,11 @@
 //! A batch of destroys is read first, then all that waits on the state socket, and the state
 //! messages are handed over first: what the kernel sent before a DESTROY is then known before it.
 //!
-//! When events come fast, it naps between its reads: see `nap`.
+//! When events come fast, it naps between its reads: see `nap`. When sinks are behind, it leaves
+//! destroys in the kernel: see `hold`.
 
 mod dump;
+mod hold;
 mod nap;
 
 use std::io;
@@ -29,7 +31,7 @@ use super::{clock, log as log_backend};
 use crate::config::Config;
 use crate::engine::{Engine, EventPath, Output, Source};
 use crate::limited;
-use crate::record::{Kind, Record};
+use crate::pressure::{Pressure, State};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
 
@@ -98,6 +100,9 @@ pub struct EventLoop<'m> {
     tested: EventPath,
     coalesce: Duration,
     manage_sysctls: bool,
+    pressure: Pressure,
+    /// The number of the batch of destroys.
+    batch: u32,
     /// How long the last nap was meant to be.
     nap_length: Duration,
     /// The nap to take now.
@@ -147,6 +152,8 @@ impl<'m> EventLoop<'m> {
             },
             coalesce: Duration::ZERO,
             manage_sysctls: false,
+            pressure: Pressure::new(Self::policy(config)),
+            batch: 0,
             nap_length: nap::NAP_MIN,
             nap: None,
             settings_at: facts.started + SETTINGS_PERIOD,
@@ -164,6 +171,8 @@ impl<'m> EventLoop<'m> {
         settings.events = self.worth(config);
         settings.refresh = Duration::from_secs(u64::from(config.table.refresh_s));
         self.engine.set_settings(settings);
+        self.pressure.set_policy(Self::policy(config));
+        self.engine.set_dropping(self.pressure.dropping());
         self.edge.sinks.reconfigure(config);
     }
 
@@ -202,7 +211,7 @@ impl<'m> EventLoop<'m> {
         let now = clock::now();
         // What is waiting already is still accounted for.
         let _ = self.read_events(now);
-        self.edge.sinks.flush(now.boot);
+        self.deliver(now);
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -214,8 +223,9 @@ impl<'m> EventLoop<'m> {
         self.engine.handle_timeout(now);
         self.poll_engine(now);
         self.read_dump_part(now);
-        self.edge.sinks.flush(now.boot);
-        self.engine.ledger_mut().sink_failed = self.edge.sinks.refused();
+        self.deliver(now);
+        self.watch_backlog(now);
+        self.engine.commit(self.batch);
         self.check_settings(now.boot);
         self.serve_watchers(now);
         Ok(())
@@ -251,8 +261,14 @@ impl<'m> EventLoop<'m> {
     }
 
     fn time_until_due(&self, now: Instant) -> Option<Duration> {
-        let due =
-            [self.engine.poll_timeout(), self.edge.control.poll_timeout(), Some(self.settings_at)];
+        let due = [
+            self.engine.poll_timeout().filter(|_| self.can_sweep()),
+            self.edge.control.poll_timeout(),
+            Some(self.settings_at),
+            self.edge.sinks.poll_timeout(),
+            self.engine.queue().poll_timeout(),
+            self.backlog_timeout(),
+        ];
         due.into_iter().flatten().min().map(|at| at.since(now))
     }
 
@@ -276,10 +292,12 @@ impl<'m> EventLoop<'m> {
                 self.edge.control.accept(&self.inner, now.boot);
                 self.count_clients();
             }
+            _ if self.edge.sinks.wake(token) => {}
             FIRST_CLIENT.. => {
                 self.read_socket_memory();
                 let Edge { control, sinks, .. } = &mut self.edge;
-                let facts = Facts { engine: &self.engine, sinks, edge: &self.facts, now };
+                let pressure = &self.pressure;
+                let facts = Facts { engine: &self.engine, sinks, pressure, edge: &self.facts, now };
                 control.handle(&self.inner, token, events, &facts);
                 self.count_clients();
             }
@@ -305,7 +323,8 @@ impl<'m> EventLoop<'m> {
 
     fn serve_watchers(&mut self, now: Now) {
         let Edge { control, sinks, .. } = &mut self.edge;
-        let facts = Facts { engine: &self.engine, sinks, edge: &self.facts, now };
+        let pressure = &self.pressure;
+        let facts = Facts { engine: &self.engine, sinks, pressure, edge: &self.facts, now };
         control.flush(&self.inner, &facts);
         self.count_clients();
     }
@@ -318,8 +337,10 @@ impl<'m> EventLoop<'m> {
         let mut count = 0;
         let mut rest = true;
         for _ in 0..ROUNDS {
-            let destroys = self.edge.destroy.receive(&mut self.batches.destroy)?;
-            let more_destroys = self.batches.destroy.is_full();
+            let wanted = self.destroys_wanted(BATCH);
+            let destroy = &mut self.batches.destroy;
+            let destroys = self.edge.destroy.receive_up_to(wanted, destroy)?;
+            let more_destroys = destroys > 0 && destroys == wanted;
             let (states, more_states) = self.read_states(now)?;
             self.take_destroys(now);
             count += destroys + states;
@@ -352,6 +373,15 @@ impl<'m> EventLoop<'m> {
 
     fn take_destroys(&mut self, now: Now) {
         take(&mut self.engine, &mut self.edge, now, Source::Destroy, &self.batches.destroy);
+        // So many at a time that the queue does not fill while sinks keep up.
+        if self.engine.queue().room() < self.engine.queue().capacity() / 2 {
+            self.deliver(now);
+        }
+    }
+
+    /// A sweep that has found what the queue has no room for goes on when there is some.
+    fn can_sweep(&self) -> bool {
+        self.pressure.state() == State::Open || self.pressure.dropping().is_some()
     }
 
     fn read_socket_memory(&mut self) -> [SocketMemory; 2] {
@@ -388,7 +418,7 @@ impl<'m> EventLoop<'m> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Record(record) => {
-                    let missed = give(&mut self.edge, &record);
+                    let missed = self.edge.control.show(&record);
                     self.engine.ledger_mut().clients_behind += missed;
                 }
                 Output::StartDump { seq, purpose } => self.start_dump(now, seq, purpose),
@@ -434,7 +464,7 @@ pub fn tell_setting(setting: Setting, value: u32, result: Option<io::Result<()>>
     }
 }
 
-/// Hands over a batch, and gives out what becomes of it.
+/// Hands over a batch, and shows what becomes of it to those who watch.
 fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batch: &Batch) {
     for datagram in batch.datagrams() {
         if datagram.port != 0 {
@@ -447,19 +477,10 @@ fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batc
         for raw in Messages::new(datagram.bytes) {
             engine.handle_message(now, source, raw);
             while let Some(record) = engine.peek_record() {
-                let missed = give(edge, record);
+                let missed = edge.control.show(record);
                 engine.drop_record();
                 engine.ledger_mut().clients_behind += missed;
             }
         }
     }
-}
-
-/// Gives a record to the sinks, if it is of a destroyed flow, and to those who watch; returns how
-/// many of those missed it.
-fn give(edge: &mut Edge, record: &Record) -> u64 {
-    if record.kind == Kind::Destroy {
-        edge.sinks.take(record);
-    }
-    edge.control.show(record)
 }

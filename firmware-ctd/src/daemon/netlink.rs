@@ -77,6 +77,15 @@ impl EventSocket {
         batch.receive(self.as_fd())
     }
 
+    /// Receives what waits, at most so many datagrams.
+    ///
+    /// # Errors
+    ///
+    /// What recvmmsg(2) says.
+    pub fn receive_up_to(&self, most: usize, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive_up_to(most, self.as_fd())
+    }
+
     /// How full the receive buffer is, and how often it was too full.
     ///
     /// # Errors

@@ -1,53 +1,73 @@
 //! Where records of destroyed flows go.
 //!
-//! A sink is offered a line and takes it whole or refuses it; it never blocks and never tears a
-//! line. What it took it owes until it is written. Who drives it decides what becomes of a record
-//! that a sink refused.
+//! A sink has an [`Outbox`]: its view of the retry queue. Whenever there is something to do it takes
+//! what it can without waiting, marks it as sent, and acknowledges what has arrived for good. What
+//! it could not take stays in the queue; [`Refused`] says that it is to be tried again after a
+//! random share of `retry.max_delay_s`. No sink ever blocks or tears a record.
 //!
-//! Not here: retries of refused records, and sinks other than files.
+//! A sink that waits for a descriptor adds it to the epoll under its token; it is then called in
+//! the turn in which something happened there.
 
 mod file;
 
 pub use file::FileSink;
 
-use crate::config::{self, Config};
-use crate::record::{Record, json, text::Text};
-use crate::time::Instant;
+use nix::sys::epoll::Epoll;
 
-/// A sink that has no room; the line is not in it.
+use crate::config::{self, Config};
+use crate::hash::KeyHash;
+use crate::retry::{MOST_SINKS, Outbox, RetryQueue, SinkCount, SinkId};
+use crate::time::{Duration, Instant, Now};
+
+/// The sink could not take its next record now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// A place that takes records, one line each.
-pub trait Sink {
-    /// Takes a whole line, its newline included.
+/// One call of a sink.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'t> {
+    /// The time.
+    pub now: Now,
+    /// Where descriptors are waited for.
+    pub epoll: &'t Epoll,
+    /// The sink's token in it.
+    pub token: u64,
+    /// Something happened at a descriptor of the sink's.
+    pub ready: bool,
+}
+
+/// A place that takes records.
+pub trait Sink: std::fmt::Debug {
+    /// Delivers what is owed, as far as that goes without waiting, and takes in what came back.
+    ///
+    /// Called when there is something new, when the time to try again has come, when something
+    /// happened at a descriptor, and when [`Self::poll_timeout`] has come.
     ///
     /// # Errors
     ///
-    /// [`Refused`] if there is no room for it now.
-    fn offer(&mut self, line: &[u8]) -> Result<(), Refused>;
+    /// [`Refused`] if the next record cannot be taken for a reason that only time mends.
+    fn deliver(&mut self, turn: &Turn<'_>, outbox: &mut Outbox<'_, '_>) -> Result<(), Refused>;
 
-    /// Writes out what was taken, as far as that goes without waiting.
-    fn flush(&mut self, now: Instant);
+    /// When the sink wants a turn although nothing is owed to it.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Takes over what may change while the daemon runs.
+    fn reconfigure(&mut self, config: &config::Sink);
 
     /// How it stands.
     fn state(&self) -> SinkState<'_>;
 }
 
-/// How a sink stands.
+/// How a sink stands, beside what the queue counts for it.
 #[derive(Clone, Copy, Debug)]
 pub struct SinkState<'s> {
     /// What kind of sink it is, in the configuration's word.
     pub kind: &'static str,
     /// Where it writes to.
     pub target: &'s str,
-    /// Records written out.
-    pub delivered: u64,
-    /// Records taken and not yet written.
-    pub owed: u64,
-    /// Records refused, or dropped by a sink that is not reliable.
-    pub refused: u64,
-    /// Attempts to write that failed.
+    /// Attempts that failed.
     pub failures: u64,
     /// Number of the last error (`errno`), 0 if it has been overcome.
     pub errno: i32,
@@ -56,50 +76,113 @@ pub struct SinkState<'s> {
 /// All sinks of the configuration.
 #[derive(Debug)]
 pub struct Sinks {
-    files: Vec<FileSink>,
-    scratch: Box<[u8]>,
+    sinks: Vec<Box<dyn Sink>>,
+    ready: [bool; MOST_SINKS],
+    grace: Duration,
+    /// Chance for the waits after a refusal.
+    chance: u32,
 }
 
 impl Sinks {
-    /// Opens every sink. A file that cannot be opened is tried again later.
+    /// The first token of a sink in the epoll.
+    pub const FIRST_TOKEN: u64 = 1 << 16;
+
+    /// Opens every sink. One that cannot be opened is tried again later. What a predecessor left
+    /// half done is looked after first: `queue` is as it left it.
     #[must_use]
-    pub fn open(config: &Config, now: Instant) -> Self {
-        let files = config.sinks.iter().map(|config::Sink::File(file)| FileSink::open(file, now));
-        Self { files: files.collect(), scratch: vec![0; json::MAX_LINE].into() }
+    pub fn open(config: &Config, queue: &mut RetryQueue<'_>, now: Instant, chance: u32) -> Self {
+        let sinks = config.sinks.iter().enumerate();
+        let open = |(at, sink): (usize, &config::Sink)| -> Box<dyn Sink> {
+            match sink {
+                config::Sink::File(file) => {
+                    Box::new(FileSink::open(file, &mut queue.outbox(at), now))
+                }
+            }
+        };
+        let sinks = sinks.map(open).collect();
+        Self { sinks, ready: [false; MOST_SINKS], grace: grace(config), chance: chance | 1 }
     }
 
-    /// Gives a record to every sink.
-    pub fn take(&mut self, record: &Record) {
-        let mut line = Text::new(&mut self.scratch);
-        json::line(&mut line, record);
-        for sink in &mut self.files {
-            // The sink counts what it refuses.
-            let _ = sink.offer(line.as_bytes());
+    /// The sinks of a configuration as the queue knows them.
+    #[must_use]
+    pub fn ids(config: &Config) -> Vec<SinkId> {
+        let ids = config.sinks.iter().map(|sink| SinkId {
+            id: id_of(sink.kind(), &sink.target()),
+            reliable: sink.reliable(),
+        });
+        ids.collect()
+    }
+
+    /// Something happened at a descriptor with this token; whether it is a sink's.
+    pub fn wake(&mut self, token: u64) -> bool {
+        let place = token.checked_sub(Self::FIRST_TOKEN).and_then(|at| usize::try_from(at).ok());
+        match place.filter(|&at| at < self.sinks.len()) {
+            Some(at) => {
+                self.ready[at] = true;
+                true
+            }
+            None => false,
         }
     }
 
-    /// Records that sinks refused or dropped, each sink for itself.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.states().map(|sink| sink.refused).sum()
+    /// Lets every sink do what it can.
+    pub fn deliver(&mut self, queue: &mut RetryQueue<'_>, now: Now, epoll: &Epoll) {
+        for (at, sink) in self.sinks.iter_mut().enumerate() {
+            let ready = core::mem::take(&mut self.ready[at]);
+            let mut outbox = queue.outbox(at);
+            let owed = outbox.unsent() > 0 && outbox.is_due(now.boot);
+            let due = sink.poll_timeout().is_some_and(|at| at <= now.boot);
+            if !(ready || owed || due) {
+                continue;
+            }
+            let turn = Turn { now, epoll, token: Self::FIRST_TOKEN + at as u64, ready };
+            if sink.deliver(&turn, &mut outbox).is_err() {
+                outbox.refused(now.boot, self.grace, next_chance(&mut self.chance));
+            }
+        }
     }
 
-    /// Writes out what the sinks took.
-    pub fn flush(&mut self, now: Instant) {
-        for sink in &mut self.files {
-            sink.flush(now);
-        }
+    /// When [`Self::deliver`] is wanted next although nothing new is owed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.sinks.iter().filter_map(|sink| sink.poll_timeout()).min()
     }
 
     /// Takes over what a changed configuration may change while the daemon runs.
     pub fn reconfigure(&mut self, config: &Config) {
-        for (sink, config::Sink::File(file)) in self.files.iter_mut().zip(&config.sinks) {
-            sink.reconfigure(file);
+        self.grace = grace(config);
+        for (sink, config) in self.sinks.iter_mut().zip(&config.sinks) {
+            sink.reconfigure(config);
         }
     }
 
     /// How the sinks stand.
-    pub fn states(&self) -> impl Iterator<Item = SinkState<'_>> {
-        self.files.iter().map(Sink::state)
+    pub fn states<'s>(
+        &'s self,
+        queue: &'s RetryQueue<'_>,
+    ) -> impl Iterator<Item = (SinkState<'s>, SinkCount)> {
+        let sinks = self.sinks.iter().enumerate();
+        sinks.map(|(at, sink)| (sink.state(), queue.count_of(at)))
     }
+}
+
+fn grace(config: &Config) -> Duration {
+    Duration::from_secs(u64::from(config.retry.max_delay_s))
+}
+
+/// Tells a sink from all others, also after a restart; never 0.
+fn id_of(kind: &str, target: &str) -> u64 {
+    let mut hash = KeyHash::new64([0, 0]);
+    for byte in kind.bytes().chain([b' ']).chain(target.bytes()) {
+        hash.word(u32::from(byte));
+    }
+    hash.finish64().max(1)
+}
+
+/// Xorshift (Marsaglia, 2003): good enough to spread retries.
+fn next_chance(state: &mut u32) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    *state
 }

@@ -2,6 +2,8 @@
 //!
 //! A status is written in parts, each small enough for a client's buffer.
 
+mod sinks;
+
 use super::lines::bytes;
 use super::sink::Sinks;
 use super::sys::SocketMemory;
@@ -9,6 +11,7 @@ use super::sysctl::Setting;
 use super::{log as log_backend, sys};
 use crate::cli::Format;
 use crate::engine::{Engine, EventPath};
+use crate::pressure::Pressure;
 use crate::record::text::Text;
 use crate::table::{BYTES_IPV4, BYTES_IPV6, Usage};
 use crate::time::{Instant, Now};
@@ -16,8 +19,10 @@ use crate::wire;
 
 /// More bytes than the longest part has.
 pub const MAX_PART: usize = 6144;
-/// How many parts a status has.
+/// How many parts a status has beside those of its sinks.
 const PARTS: usize = 6;
+/// Parts before those of the sinks.
+const SINKS_AFTER: usize = 5;
 
 /// What the edge knows of itself.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +50,8 @@ pub struct Facts<'a, 'm> {
     pub engine: &'a Engine<'m>,
     /// The sinks.
     pub sinks: &'a Sinks,
+    /// What becomes of destroys.
+    pub pressure: &'a Pressure,
     /// The edge.
     pub edge: &'a EdgeFacts,
     /// The time.
@@ -54,13 +61,26 @@ pub struct Facts<'a, 'm> {
 impl Facts<'_, '_> {
     /// Appends part `part`; false if there is none.
     pub fn write(&self, out: &mut Text<'_>, format: Format, part: usize) -> bool {
-        if part >= PARTS {
+        let of_sinks = match format {
+            Format::Prometheus => self.sink_metrics(),
+            Format::Text | Format::Json => self.sink_count(),
+        };
+        if part >= PARTS + of_sinks {
             return false;
         }
-        match format {
-            Format::Text => self.text(out, part),
-            Format::Json => self.json(out, part),
-            Format::Prometheus => self.prometheus(out, part),
+        // The sinks stand in the middle.
+        let (part, sink) = match part.checked_sub(SINKS_AFTER) {
+            Some(place) if place < of_sinks => (SINKS_AFTER, Some(place)),
+            Some(beyond) => (SINKS_AFTER + beyond - of_sinks, None),
+            None => (part, None),
+        };
+        match (format, sink) {
+            (Format::Text, None) => self.text(out, part),
+            (Format::Text, Some(place)) => self.text_sinks(out, place),
+            (Format::Json, None) => self.json(out, part),
+            (Format::Json, Some(place)) => self.json_sink(out, place),
+            (Format::Prometheus, None) => self.prometheus(out, part),
+            (Format::Prometheus, Some(place)) => self.prometheus_sink(out, place),
         }
         true
     }
@@ -136,8 +156,13 @@ impl Facts<'_, '_> {
             1 => object(out, "stats", &self.engine.stats().all()),
             2 => object(out, "ledger", &self.engine.ledger().all()),
             3 => self.json_malformed(out),
-            4 => self.json_sinks(out),
-            _ => out.str("}\n"),
+            4 => {
+                for (name, value, _) in self.pressure_numbers() {
+                    field(out, name, value, true);
+                }
+                out.str(",\"sinks\":[");
+            }
+            _ => out.str("]}\n"),
         }
     }
 
@@ -150,24 +175,6 @@ impl Facts<'_, '_> {
         out.str("}");
     }
 
-    fn json_sinks(&self, out: &mut Text<'_>) {
-        out.str(",\"sinks\":[");
-        for (at, sink) in self.sinks.states().enumerate() {
-            out.str(if at > 0 { ",{\"type\":\"" } else { "{\"type\":\"" });
-            out.str(sink.kind);
-            out.str("\",\"target\":\"");
-            out.escaped(sink.target.as_bytes());
-            out.str("\"");
-            field(out, "delivered", sink.delivered, true);
-            field(out, "owed", sink.owed, true);
-            field(out, "refused", sink.refused, true);
-            field(out, "failures", sink.failures, true);
-            field(out, "errno", u64::from(sink.errno.unsigned_abs()), true);
-            out.str("}");
-        }
-        out.str("]");
-    }
-
     fn prometheus(&self, out: &mut Text<'_>, part: usize) {
         match part {
             0 => metrics(out, "", "", "gauge", &self.gauges()),
@@ -175,7 +182,7 @@ impl Facts<'_, '_> {
             2 => metrics(out, "ledger_", "_total", "counter", &self.engine.ledger().all()),
             3 => metrics(out, "", "", "gauge", &self.others()),
             4 => self.prometheus_malformed(out),
-            _ => self.prometheus_sinks(out),
+            _ => metrics(out, "", "", "gauge", &self.pressure_numbers()),
         }
     }
 
@@ -196,39 +203,16 @@ impl Facts<'_, '_> {
         out.str("\n");
     }
 
-    fn prometheus_sinks(&self, out: &mut Text<'_>) {
-        for (at, name) in ["delivered", "owed", "refused", "failures"].iter().enumerate() {
-            out.str("# TYPE firmware_ctd_sink_");
-            out.str(name);
-            out.str(if at == 1 { " gauge\n" } else { "_total counter\n" });
-            for sink in self.sinks.states() {
-                out.str("firmware_ctd_sink_");
-                out.str(name);
-                out.str(if at == 1 { "{sink=\"" } else { "_total{sink=\"" });
-                out.escaped(sink.target.as_bytes());
-                out.str("\"} ");
-                out.number([sink.delivered, sink.owed, sink.refused, sink.failures][at]);
-                out.str("\n");
-            }
-        }
-    }
-
     fn text(&self, out: &mut Text<'_>, part: usize) {
         match part {
             0 => self.text_head(out),
-            1 => self.text_sinks(out),
-            2 => {
-                let lost = self.engine.ledger().lost();
-                out.str("lost     ");
-                out.number(lost);
-                out.str(" destroyed flows not reported\n");
-                nonzero(out, &self.engine.ledger().all());
-            }
-            3 => {
+            1 => self.text_pressure(out),
+            2 => nonzero(out, &self.engine.ledger().all()),
+            5 => {
                 out.str("counters (those that are not 0)\n");
                 nonzero(out, &self.engine.stats().all());
+                self.text_warnings(out);
             }
-            4 => self.text_warnings(out),
             _ => {}
         }
     }
@@ -270,27 +254,6 @@ impl Facts<'_, '_> {
         out.str(" bytes an IPv4 flow, ");
         out.number(BYTES_IPV6 as u64);
         out.str(" IPv6\n");
-    }
-
-    fn text_sinks(&self, out: &mut Text<'_>) {
-        for sink in self.sinks.states() {
-            out.str("sink     ");
-            out.str(sink.kind);
-            out.byte(b' ');
-            out.escaped(sink.target.as_bytes());
-            out.str("\n         ");
-            out.number(sink.delivered);
-            out.str(" delivered, ");
-            out.number(sink.owed);
-            out.str(" owed, ");
-            out.number(sink.refused);
-            out.str(" refused");
-            if sink.errno != 0 {
-                out.str("; FAILING, errno ");
-                out.number(u64::from(sink.errno.unsigned_abs()));
-            }
-            out.str("\n");
-        }
     }
 
     /// What an operator should do something about.

@@ -176,11 +176,23 @@ impl Batch {
     ///
     /// What recvmmsg(2) says; that nothing waits is no error.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.receive_up_to(self.headers.len(), socket)
+    }
+
+    /// The same, but at most so many datagrams.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::receive`].
+    pub fn receive_up_to(&mut self, most: usize, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received = 0;
+        if most == 0 {
+            return Ok(0);
+        }
         for header in &mut self.headers {
             header.msg_hdr.msg_namelen = SENDER_LEN;
         }
-        let count = libc::c_uint::try_from(self.headers.len()).unwrap_or(0);
+        let count = libc::c_uint::try_from(most.min(self.headers.len())).unwrap_or(0);
         // SAFETY: every header points to an iovec and an address that live as long as the batch
         // and are changed by nobody else while the call lasts.
         let received = unsafe {

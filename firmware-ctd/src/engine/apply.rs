@@ -10,6 +10,12 @@ use crate::wire::{Conntrack, Helper, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, 
 impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
     pub(super) fn apply(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
+        self.table.begin_change(slot);
+        self.apply_parts(now, slot, ct);
+        self.table.end_change();
+    }
+
+    fn apply_parts(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
         self.apply_counters(now, slot, ct);
         if self.table.flow(slot).has(flag::MISSED) {
             self.cycle.found_missed();
@@ -17,7 +23,7 @@ impl Engine<'_> {
         let generation = self.cycle.generation();
         let mut flow = self.table.flow_mut(slot);
         flow.set_generation(generation);
-        flow.change_flags(0, flag::MISSED);
+        flow.change_flags(0, flag::MISSED | flag::UNHEARD);
         if let Some(reply) = &ct.reply {
             flow.set_reply(reply);
         }

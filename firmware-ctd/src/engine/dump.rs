@@ -392,7 +392,7 @@ impl Engine<'_> {
         for bucket in from..end {
             let mut next = self.table.first(bucket);
             while let Some(slot) = next {
-                if self.outputs.len() >= OUTPUTS - 1 {
+                if !self.has_room() {
                     self.cycle.phase = Phase::Sweeping { purpose, bucket };
                     return;
                 }
@@ -404,6 +404,12 @@ impl Engine<'_> {
         if end == self.table.buckets() {
             self.end_sweep(now.boot, purpose);
         }
+    }
+
+    /// Whether what a sweep finds can be reported.
+    fn has_room(&self) -> bool {
+        let room = self.dropping.is_some() || self.queue.room() > 0;
+        room && self.outputs.len() < OUTPUTS - 1
     }
 
     fn sweep_flow(&mut self, now: Now, slot: Slot) {
@@ -432,12 +438,14 @@ impl Engine<'_> {
         if self.table.flow(slot).has(flag::DOUBTFUL) {
             self.stats.ghosts += 1;
         } else {
-            let record = self.record_of(now, slot, Kind::Destroy, Cause::Resync);
+            let unheard = self.table.flow(slot).has(flag::UNHEARD);
+            let cause = if unheard { Cause::Restart } else { Cause::Resync };
+            let record = self.record_of(now, slot, Kind::Destroy, cause);
             if self.is_repeat(record.key) {
                 self.stats.ghosts += 1;
             } else {
                 self.ledger.vanished_unseen += 1;
-                self.report_destroy(&record);
+                self.report_destroy(now, &record);
             }
         }
         let key = self.table.key_of(slot);

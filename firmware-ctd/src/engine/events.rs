@@ -157,7 +157,9 @@ impl Engine<'_> {
         self.stats.events_destroy += 1;
         let Some(key) = self.key_of(ct) else { return };
         let record_key = self.keys.key(&key, start_of(ct));
-        if self.is_repeat(record_key) {
+        // Before a crash this very message was handled far enough.
+        let reported = self.serial <= self.queue.last_serial();
+        if !reported && self.is_repeat(record_key) {
             // What stands in the table is not this flow, but perhaps its successor.
             self.stats.repeated_destroys += 1;
             return self.cycle.destroy_was_repeated(now.boot);
@@ -170,13 +172,17 @@ impl Engine<'_> {
                 self.cycle.destroy_was_repeated(now.boot);
             }
         }
-        let record = self.record_of_destroy(now, slot, ct, record_key);
-        self.report_destroy(&record);
+        if !reported {
+            let record = self.record_of_destroy(now, slot, ct, record_key);
+            self.report_destroy(now, &record);
+        }
         self.bury(now, slot, &key, ct);
     }
 
-    /// Gives out the record of a destroyed flow and remembers its key.
-    pub(super) fn report_destroy(&mut self, record: &Record) {
+    /// Owes the record of a destroyed flow to the sinks, and then remembers its key: in this order
+    /// a crash between the two loses nothing.
+    pub(super) fn report_destroy(&mut self, now: Now, record: &Record) {
+        self.owe(now, record);
         match record.key {
             RecordKey::Strong(key) => self.recent.insert(key),
             RecordKey::Weak(_) => self.stats.weak_keys += 1,

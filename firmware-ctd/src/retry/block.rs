@@ -79,7 +79,12 @@ pub(super) struct Block {
     pub(super) taken: u32,
     pub(super) delivered: u64,
     pub(super) lost: [Lost; 3],
+    pub(super) note: Note,
 }
+
+/// What a sink notes for itself together with how far it has taken records: for a file, where the
+/// next line begins. All zero at first.
+pub type Note = [u32; 6];
 
 const ID: usize = 0; // two words
 const ACTIVE: usize = 2;
@@ -87,7 +92,8 @@ const COPIES: usize = 3;
 const TAKEN: usize = 0;
 const DELIVERED: usize = 1; // two words
 const LOST: usize = 3; // six words a cause
-const COPY: usize = LOST + 6 * Loss::ALL.len();
+const NOTE: usize = LOST + 6 * Loss::ALL.len();
+const COPY: usize = NOTE + 6;
 
 impl Block {
     pub(super) const WORDS: usize = COPIES + 2 * COPY;
@@ -131,7 +137,8 @@ impl<'q> SinkWords<'q> {
         let copy = &mut self.words[COPIES + other as usize * COPY..][..COPY];
         copy[TAKEN] = block.taken;
         put_u64(copy, DELIVERED, block.delivered);
-        for (lost, to) in block.lost.iter().zip(copy[LOST..].chunks_exact_mut(6)) {
+        copy[NOTE..].copy_from_slice(&block.note);
+        for (lost, to) in block.lost.iter().zip(copy[LOST..NOTE].chunks_exact_mut(6)) {
             put_u64(to, 0, lost.records);
             put_u64(to, 2, lost.packets);
             put_u64(to, 4, lost.bytes);
@@ -152,5 +159,6 @@ fn load(words: &[u32]) -> Block {
             let at = |n: usize| get_u64(copy, LOST + 6 * cause + n);
             Lost { records: at(0), packets: at(2), bytes: at(4) }
         }),
+        note: core::array::from_fn(|n| copy[NOTE + n]),
     }
 }

@@ -1,6 +1,7 @@
 //! The queue as one sink sees it: what to send next, what is in flight, and when to try again.
 
 use super::RetryQueue;
+use super::block::Note;
 use crate::record::{Record, stored};
 use crate::time::{Duration, Instant};
 
@@ -52,21 +53,32 @@ impl Outbox<'_, '_> {
     /// The oldest `records` of those that were sent have arrived for good; more than are in flight
     /// count as all.
     pub fn acknowledge(&mut self, records: u32) {
+        let note = self.note();
+        self.acknowledge_noting(records, note);
+    }
+
+    /// The same; the sink notes something together with it, in one step that a crash does not
+    /// divide.
+    pub fn acknowledge_noting(&mut self, records: u32, note: Note) {
         let dropped = &mut self.queue.dropped_in_flight[self.sink];
         let gone = records.min(*dropped);
         *dropped -= gone;
         let records = (records - gone).min(self.in_flight());
-        if records == 0 {
-            return;
-        }
         let queue = &mut *self.queue;
         let taken = queue.after(queue.taken[self.sink], records);
         queue.taken[self.sink] = taken;
         queue.block(self.sink).change(|block| {
             block.taken = taken;
             block.delivered += u64::from(records);
+            block.note = note;
         });
         queue.count();
+    }
+
+    /// What the sink noted last.
+    #[must_use]
+    pub fn note(&self) -> Note {
+        self.queue.note(self.sink)
     }
 
     /// What is in flight did not arrive (or nobody will ever say so): all of it is to be sent again.

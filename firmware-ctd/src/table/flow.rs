@@ -33,6 +33,8 @@ pub mod flag {
     pub const L4_STATE: u32 = 1 << 26;
     /// An attribute had no room among the extensions.
     pub const EXTENSION_LOST: u32 = 1 << 27;
+    /// Nobody listened for a while, and the flow has not been heard of since.
+    pub const UNHEARD: u32 = 1 << 28;
 }
 
 /// TCP state, window scales and flags of both directions; for SCTP the state alone.

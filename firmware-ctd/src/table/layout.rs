@@ -40,6 +40,8 @@ pub(super) mod header {
     pub(in crate::table) const FLOWS_IPV4: usize = 12;
     pub(in crate::table) const FLOWS_IPV6: usize = 13;
     pub(in crate::table) const PEAK_CELLS: usize = 14;
+    /// The flow that is being changed, 0 for none.
+    pub(in crate::table) const CHANGING: usize = 15;
     pub(in crate::table) const WORDS: usize = 16;
 }
 

@@ -1,7 +1,8 @@
 //! Drives the engine as the daemon does, and keeps what it gives out.
 
 use firmware_ctd::engine::{Engine, EventPath, Output, Settings, Sizes, Source};
-use firmware_ctd::record::{Kind as RecordKind, Record};
+use firmware_ctd::record::Record;
+use firmware_ctd::retry::SinkId;
 use firmware_ctd::table::{Slot, flag};
 use firmware_ctd::time::Duration;
 use firmware_ctd::wire::Messages;
@@ -16,8 +17,20 @@ const PARTS: usize = 4;
 /// A refresh dump follows its predecessor after this.
 pub(crate) const REFRESH_S: u64 = 60;
 
+/// One sink, which is this test.
+pub(crate) const SINKS: [SinkId; 1] = [SinkId { id: 1, reliable: true }];
+
 pub(crate) fn sizes(capacity: u32) -> Sizes {
-    Sizes { capacity, extensions: 64, remember: 4096 }
+    Sizes { capacity, extensions: 64, remember: 4096, queue: 64 }
+}
+
+/// The next record that the sink is owed; it has it then.
+pub(crate) fn take_record(engine: &mut Engine<'_>) -> Option<Record> {
+    let mut outbox = engine.queue_mut().outbox(0);
+    let record = outbox.next()?;
+    outbox.mark_sent(1);
+    outbox.acknowledge(1);
+    Some(record)
 }
 
 /// A router: its kernel, the daemon's engine, and the truth.
@@ -46,7 +59,8 @@ impl<'m> Router<'m> {
         };
         let refresh = Duration::from_secs(REFRESH_S);
         let settings = Settings { events, refresh, observed: false };
-        let engine = Engine::new(memory, &sizes(capacity), settings, [9; 16], [1, 2]).unwrap();
+        let engine =
+            Engine::new(memory, &sizes(capacity), settings, [9; 16], [1, 2], &SINKS).unwrap();
         Self {
             kernel: Kernel::new(kind),
             engine,
@@ -117,18 +131,14 @@ impl<'m> Router<'m> {
     fn poll(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             self.outputs.push(output);
-            match output {
-                Output::Record(record) => {
-                    if record.kind == RecordKind::Destroy {
-                        self.truth.reported(&self.kernel, &record);
-                        self.records.push(record);
-                    }
-                }
-                Output::StartDump { seq, .. } => {
-                    self.dumps_at.push(self.kernel.boot_us);
-                    self.kernel.request_dump(seq);
-                }
+            if let Output::StartDump { seq, .. } = output {
+                self.dumps_at.push(self.kernel.boot_us);
+                self.kernel.request_dump(seq);
             }
+        }
+        while let Some(record) = take_record(&mut self.engine) {
+            self.truth.reported(&self.kernel, &record);
+            self.records.push(record);
         }
     }
 

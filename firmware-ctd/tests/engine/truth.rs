@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firmware_ctd::engine::{Engine, Source};
 use firmware_ctd::record::{Cause, Record, RecordKey};
+use firmware_ctd::retry::Loss;
 use firmware_ctd::table::flag;
 use firmware_ctd::time::Instant;
 use firmware_ctd::wire::{Conntrack, Counters, Message, Messages};
@@ -133,7 +134,7 @@ impl Truth {
     /// At the end, when everything is calm.
     pub(crate) fn check_records(&self, kernel: &Kernel, engine: &Engine<'_>) {
         assert!(kernel.is_quiet());
-        assert_eq!(engine.ledger().sink_failed, 0);
+        assert_eq!(engine.queue().lost(Loss::Policy).records, 0);
         let none = Seen::default();
         for flow in kernel.flows.iter().filter(|flow| flow.died_us.is_some()) {
             let seen = self.seen.get(&flow.serial).unwrap_or(&none);

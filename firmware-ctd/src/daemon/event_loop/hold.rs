@@ -1,0 +1,150 @@
+//! Leaving destroys in the kernel while sinks are behind, and measuring what that costs.
+
+use std::io;
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::super::log::RateLimit;
+use super::super::netlink::RequestSocket;
+use super::super::sys::Batch;
+use super::super::sysctl::Setting;
+use super::{EventLoop, token};
+use crate::config::{Config, WhenFull};
+use crate::limited;
+use crate::pressure::{Policy, State};
+use crate::time::{Instant, Now};
+use crate::wire::nlmsg::Messages;
+use crate::wire::{Message, Writer, request};
+
+/// Parts of a dump that are read before a measurement is given up.
+const MOST_PARTS: u32 = 1 << 16;
+
+impl EventLoop<'_> {
+    /// How many destroys may be read now.
+    pub(super) fn destroys_wanted(&self, most: usize) -> usize {
+        match self.pressure.state() {
+            State::Held(_) => 0,
+            _ if self.pressure.dropping().is_some() => most,
+            State::Open | State::Over(_) => {
+                usize::try_from(self.engine.queue().room()).unwrap_or(most).min(most)
+            }
+        }
+    }
+
+    /// Delivers to the sinks, and decides whether destroys are read.
+    pub(super) fn deliver(&mut self, now: Now) {
+        self.edge.sinks.deliver(self.engine.queue_mut(), now, &self.inner);
+        let queue = self.engine.queue();
+        let (room, capacity) = (queue.room(), queue.capacity());
+        if self.pressure.room(now.boot, room, capacity) {
+            self.pressure_changed();
+        }
+        self.engine.set_dropping(self.pressure.dropping());
+    }
+
+    /// Looks at the kernel's table while destroys are held in it.
+    pub(super) fn watch_backlog(&mut self, now: Now) {
+        if self.pressure.poll_timeout().is_none_or(|at| at > now.boot) {
+            return;
+        }
+        // What waits there is still to be heard of.
+        self.engine.destroys_are_waiting(now.boot);
+        let count = Setting::Count.read().unwrap_or(0);
+        let max = Setting::Max.read().unwrap_or(u32::MAX);
+        if self.pressure.looked(now.boot, count, max) {
+            let backlog = self.measure_backlog(self.pressure.budget(max));
+            if self.pressure.measured(now.boot, backlog, max) {
+                self.pressure_changed();
+                self.engine.set_dropping(self.pressure.dropping());
+            }
+        }
+    }
+
+    /// How many destroys the kernel keeps, counted no further than beyond `enough`.
+    fn measure_backlog(&mut self, enough: u32) -> Option<u32> {
+        match count_dying(&mut self.batches.dump, enough) {
+            Ok(count) => Some(count),
+            Err(error) => {
+                static LIMIT: RateLimit = RateLimit::new(2, 60);
+                let level = log::Level::Warn;
+                limited!(LIMIT, level, "cannot ask the kernel for what it keeps: {error}");
+                None
+            }
+        }
+    }
+
+    fn pressure_changed(&self) {
+        static LIMIT: RateLimit = RateLimit::new(6, 60);
+        let held = matches!(self.pressure.state(), State::Held(_));
+        let flags = if held { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+        let mut event = EpollEvent::new(flags, token::DESTROY);
+        if let Err(error) = self.outer.modify(&self.edge.destroy, &mut event) {
+            limited!(LIMIT, log::Level::Warn, "epoll: {error}");
+        }
+        match self.pressure.state() {
+            State::Open => limited!(LIMIT, log::Level::Info, "sinks take records again"),
+            State::Held(_) => limited!(
+                LIMIT,
+                log::Level::Warn,
+                "sinks are behind and the retry queue is full: the kernel keeps ended flows, up to \
+                 retry.dying_budget_percent of its table"
+            ),
+            State::Over(_) => limited!(
+                LIMIT,
+                log::Level::Error,
+                "the kernel keeps as many ended flows as it may (retry.dying_budget_percent): the \
+                 oldest records are dropped and counted until sinks take some"
+            ),
+        }
+    }
+
+    /// What the configuration says of pressure.
+    pub(super) fn policy(config: &Config) -> Policy {
+        Policy {
+            hold: config.retry.when_full == WhenFull::Hold,
+            budget_percent: config.retry.dying_budget_percent,
+        }
+    }
+
+    /// When a held kernel is to be looked at again.
+    pub(super) fn backlog_timeout(&self) -> Option<Instant> {
+        self.pressure.poll_timeout()
+    }
+}
+
+/// Asks the kernel for its list of undelivered destroys (`IPCTNL_MSG_CT_GET_DYING`), on a socket of
+/// its own, which ends the dump when it is closed.
+///
+/// # Errors
+///
+/// What the socket says, or the kernel.
+pub(crate) fn count_dying(batch: &mut Batch, enough: u32) -> io::Result<u32> {
+    let socket = RequestSocket::open()?;
+    let mut buffer = [0; 64];
+    let mut writer = Writer::new(&mut buffer);
+    request::get_dying(&mut writer, 1).map_err(|_| io::ErrorKind::InvalidInput)?;
+    socket.send(&writer)?;
+    let mut count = 0;
+    for _ in 0..MOST_PARTS {
+        // The kernel answers a dump at once, part by part as they are read.
+        if socket.receive(batch)? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        for datagram in batch.datagrams().filter(|it| it.port == 0) {
+            for raw in Messages::new(datagram.bytes).flatten() {
+                match Message::parse(&raw) {
+                    Ok(Message::Conntrack { .. }) => count += 1,
+                    Ok(Message::Done(_)) => return Ok(count),
+                    Ok(Message::Response(response)) if response.errno != 0 => {
+                        return Err(io::Error::from_raw_os_error(response.errno));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if count > enough {
+            break;
+        }
+    }
+    Ok(count)
+}

@@ -1,7 +1,9 @@
 //! The edge: one thread around one epoll, and all the input and output.
 //!
-//! `run` reads the configuration, looks at what the kernel can do, opens everything, and says
-//! `ready`; after that nothing is allocated. The modules below it each do one kind of I/O.
+//! `run` reads the configuration, looks at what the kernel can do, opens the event sockets and the
+//! shared memory, and becomes two processes: the [`supervisor`](self::supervisor) and its worker.
+//! The worker opens everything else and says `ready`; after that nothing is allocated. The modules
+//! below it each do one kind of I/O.
 
 pub mod clock;
 pub mod command;
@@ -11,8 +13,10 @@ pub mod lines;
 pub mod log;
 pub mod netlink;
 pub mod selftest;
+pub mod shared;
 pub mod sink;
 pub mod status;
+mod supervisor;
 pub mod sys;
 pub mod sysctl;
 
@@ -28,13 +32,15 @@ pub use command::{events, flows, selftest, status};
 use crate::config::{self, Config, Groups};
 use crate::engine::{Engine, EventPath, Settings, Sizes};
 use crate::exit;
-use crate::table::{BYTES_IPV4, BYTES_IPV6};
+use crate::table::{BYTES_IPV4, BYTES_IPV6, WrongSize};
 use crate::time::Duration;
 use control::Control;
 use event_loop::{Edge, EventLoop, Signal};
 use netlink::{EventSocket, RequestSocket, group};
+use shared::{Parts, Shared, Word};
 use sink::Sinks;
 use status::EdgeFacts;
+use supervisor::{Birth, Fate, Sockets, Supervisor};
 
 /// Why the daemon could not start or go on: an exit code, and what to do.
 #[derive(Debug)]
@@ -67,7 +73,13 @@ pub fn run(files: &[PathBuf]) -> u8 {
         }
     };
     log::init(&config.log);
-    match serve(files, config) {
+    let fate = supervisor(files, config).and_then(Supervisor::run);
+    let done = match fate {
+        Ok(Fate::Ended(code)) => return code,
+        Ok(Fate::Worker(birth)) => serve(files, *birth),
+        Err(failure) => Err(failure),
+    };
+    match done {
         Ok(()) => exit::OK,
         Err(Failure(code, text)) => {
             ::log::error!("{text}");
@@ -76,11 +88,58 @@ pub fn run(files: &[PathBuf]) -> u8 {
     }
 }
 
-fn serve(files: &[PathBuf], mut config: Config) -> Result<(), Failure> {
+/// Opens what outlives a worker.
+fn supervisor(files: &[PathBuf], config: Config) -> Result<Supervisor, Failure> {
     for warning in config.warnings() {
         ::log::warn!("{warning}");
     }
-    let mut event_loop = start(&config)?;
+    sysctl::check(config.kernel.manage_sysctls, event_loop::tell_setting);
+    let tested = test_events()?;
+    let boot_id = boot_id().map_err(|error| Failure::of_io("/proc", &error))?;
+    let shared = Shared::open(&config, &sizes(&config), boot_id)
+        .map_err(|error| shared_failure(&config, &error))?;
+    let taken_over = shared.taken_over();
+    note_takeover(&shared);
+    let sockets = Sockets {
+        state: open_events(&config, &state_groups(config.events.groups))?,
+        destroy: open_events(&config, &[group::DESTROY])?,
+    };
+    let birth =
+        Birth { config, sockets, shared, tested, successor: taken_over, unheard: taken_over };
+    Supervisor::new(files, birth).map_err(|error| Failure::of_io("signals", &error))
+}
+
+/// Notes between when and when nobody listened.
+fn note_takeover(shared: &Shared) {
+    if !shared.taken_over() {
+        return;
+    }
+    let (words, now) = (shared.words(), clock::now().boot);
+    let to_s = now.as_secs_u32();
+    let silence_s = u32::try_from(words.silence(now).as_secs()).unwrap_or(u32::MAX);
+    words.add(Word::Takeovers, 1);
+    words.set(Word::TakeoverFrom, to_s.saturating_sub(silence_s));
+    words.set(Word::TakeoverTo, to_s);
+    words.set(Word::ValveOpen, 0);
+    ::log::info!("taking over what a daemon before left, which was last heard {silence_s} s ago");
+}
+
+fn shared_failure(config: &Config, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return control_failure(config, error);
+    }
+    let capacity = config.table.capacity;
+    let mebibytes = sizes(config).words() / (1 << 18);
+    let text =
+        format!("{mebibytes} MiB for table.capacity = {capacity}: {error}; choose a smaller one");
+    Failure(exit::UNAVAILABLE, text)
+}
+
+/// A worker, from its birth to its end.
+fn serve(files: &[PathBuf], birth: Birth) -> Result<(), Failure> {
+    let mut config = birth.config.clone();
+    let mut event_loop = start(birth)?;
+    event_loop.handle_again();
     say_ready(&mut event_loop, &config);
     loop {
         match event_loop.run().map_err(|error| Failure::of_io("netlink", &error))? {
@@ -94,41 +153,50 @@ fn serve(files: &[PathBuf], mut config: Config) -> Result<(), Failure> {
     }
 }
 
-/// Opens everything.
-fn start(config: &Config) -> Result<EventLoop<'static>, Failure> {
+/// Opens everything that is a worker's own.
+fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
+    let Birth { config, sockets, shared, tested, successor, unheard } = birth;
+    let config = &config;
     let started = clock::now().boot;
     let signals = signals().map_err(|error| Failure::of_io("signals", &error))?;
-    sysctl::check(config.kernel.manage_sysctls, event_loop::tell_setting);
-    let events = test_events()?;
     let control =
         Control::open(&config.control).map_err(|error| control_failure(config, &error))?;
-    let mut engine = engine(config, events.unwrap_or(EventPath::Reliable))?;
+    let (words, sizes) = (shared.words(), *shared.sizes());
+    let Parts { destroy, state, engine } = shared.into_parts();
+    let events = tested.unwrap_or(EventPath::Reliable);
+    let mut engine = self::engine(engine, config, &sizes, (events, successor, unheard))?;
     let chance = chance().map_err(|error| Failure::of_io("/dev/urandom", &error))?;
     let edge = Edge {
-        state: open_events(config, &state_groups(config.events.groups))?,
-        destroy: open_events(config, &[group::DESTROY])?,
+        state: sockets.state,
+        destroy: sockets.destroy,
         requests: RequestSocket::open().map_err(|error| Failure::of_kernel(&error))?,
         control,
         signals,
         sinks: Sinks::open(config, engine.queue_mut(), started, chance),
     };
     let sockets = [edge.state.memory(), edge.destroy.memory()].map(Result::unwrap_or_default);
-    tell_buffers(config, sockets[1].receive_buffer);
+    if !successor {
+        tell_buffers(config, sockets[1].receive_buffer);
+    }
     let facts = EdgeFacts {
         started,
         ready: (0, 0),
         reload_allocations: 0,
         sockets,
-        tested: events.is_some(),
+        tested: tested.is_some(),
         clients: 0,
         clients_refused: 0,
+        words,
     };
-    EventLoop::new(engine, edge, facts, config).map_err(|error| Failure::of_io("epoll", &error))
+    EventLoop::new(engine, edge, facts, config, (destroy, state))
+        .map_err(|error| Failure::of_io("epoll", &error))
 }
 
 /// Says `ready`, and counts allocations from here on.
 fn say_ready(event_loop: &mut EventLoop<'_>, config: &Config) {
-    event_loop.facts_mut().ready = (sys::bytes_held(), sys::allocations());
+    let facts = event_loop.facts_mut();
+    facts.ready = (sys::bytes_held(), sys::allocations());
+    facts.words.set(Word::Ready, 1);
     ::log::info!(
         "ready: {} flows of {BYTES_IPV4} bytes (IPv6 {BYTES_IPV6}), control socket {}",
         config.table.capacity,
@@ -185,37 +253,33 @@ fn control_failure(config: &Config, error: &io::Error) -> Failure {
     Failure::of_io(&path.to_string(), error)
 }
 
-fn engine(config: &Config, events: EventPath) -> Result<Engine<'static>, Failure> {
-    let table = &config.table;
-    let sizes = Sizes {
-        capacity: table.capacity,
-        extensions: table.extensions,
+fn sizes(config: &Config) -> Sizes {
+    Sizes {
+        capacity: config.table.capacity,
+        extensions: config.table.extensions,
         remember: config.events.remember,
         queue: config.retry.capacity,
-    };
-    let memory = sys::map_words(sizes.words()).map_err(|error| {
-        let mebibytes = sizes.words() / (1 << 18);
-        Failure(
-            exit::UNAVAILABLE,
-            format!(
-                "{mebibytes} MiB for table.capacity = {}: {error}; choose a smaller one",
-                table.capacity
-            ),
-        )
-    })?;
-    let settings = Settings {
-        events,
-        refresh: Duration::from_secs(u64::from(table.refresh_s)),
-        observed: false,
-    };
-    let [boot_id, seed] = identity().map_err(|error| Failure::of_io("/proc and /dev", &error))?;
-    let seed = [word(&seed[..4]), word(&seed[4..8])];
-    Engine::new(memory, &sizes, settings, boot_id, seed, &Sinks::ids(config))
-        .map_err(|error| Failure(exit::SOFTWARE, error.to_string()))
+    }
 }
 
-fn word(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
+/// The engine that a predecessor left, or a new one. What is told of the predecessor: what events
+/// are worth, whether there was one, and whether nobody listened since.
+fn engine(
+    memory: &'static mut [u32],
+    config: &Config,
+    sizes: &Sizes,
+    (events, successor, unheard): (EventPath, bool, bool),
+) -> Result<Engine<'static>, Failure> {
+    let refresh = Duration::from_secs(u64::from(config.table.refresh_s));
+    let settings = Settings { events, refresh, observed: false };
+    let boot_id = boot_id().map_err(|error| Failure::of_io("/proc", &error))?;
+    let sinks = Sinks::ids(config);
+    let wrong = |error: WrongSize| Failure(exit::SOFTWARE, error.to_string());
+    if successor && Engine::is_there(memory, sizes) {
+        return Engine::open(memory, sizes, settings, boot_id, &sinks, unheard).map_err(wrong);
+    }
+    let seed = seed().map_err(|error| Failure::of_io("/dev/urandom", &error))?;
+    Engine::new(memory, sizes, settings, boot_id, seed, &sinks).map_err(wrong)
 }
 
 /// A random number.
@@ -225,13 +289,14 @@ fn chance() -> io::Result<u32> {
     Ok(u32::from_ne_bytes(bytes))
 }
 
-/// The boot id, and 16 random bytes.
-fn identity() -> io::Result<[[u8; 16]; 2]> {
+fn seed() -> io::Result<[u32; 2]> {
+    Ok([chance()?, chance()?])
+}
+
+fn boot_id() -> io::Result<[u8; 16]> {
     let mut text = [0; 36];
     File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut text)?;
-    let mut random = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok([parse_uuid(&text), random])
+    Ok(parse_uuid(&text))
 }
 
 /// The bytes of a UUID in its usual form; what is no hexadecimal digit is passed over.

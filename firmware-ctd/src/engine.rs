@@ -215,6 +215,14 @@ impl<'m> Engine<'m> {
         Ok(Self::join(table, queue, recent, tombstones, commits, (settings, boot_id)))
     }
 
+    /// Whether an engine of these sizes was made in this memory.
+    #[must_use]
+    pub fn is_there(mem: &mut [u32], sizes: &Sizes) -> bool {
+        let Ok([_, queue, _, _, table]) = sizes.cut(mem) else { return false };
+        FlowTable::is_there(table, sizes.capacity, sizes.extensions)
+            && RetryQueue::is_there(queue, sizes.queue)
+    }
+
     /// Takes over what an engine of an earlier process left in this memory, wherever that process
     /// was killed. With `unheard`, nobody listened meanwhile: flows that a dump does not show any
     /// more are then reported with [`Cause::Restart`](crate::record::Cause::Restart).

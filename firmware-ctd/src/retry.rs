@@ -151,13 +151,21 @@ impl<'m> RetryQueue<'m> {
     ///
     /// [`Unsound`] if there is no such queue.
     pub fn open(mem: &'m mut [u32], capacity: u32, sinks: &[SinkId]) -> Result<Self, Unsound> {
-        let sound = mem.len() == Self::words(capacity)
+        if !Self::is_there(mem, capacity) {
+            return Err(Unsound);
+        }
+        Ok(Self::adopt(mem, capacity, sinks))
+    }
+
+    /// Whether a queue of this capacity was made in this memory.
+    #[must_use]
+    pub fn is_there(mem: &[u32], capacity: u32) -> bool {
+        mem.len() == Self::words(capacity)
             && CAPACITIES.contains(&capacity)
             && mem[header::MAGIC] == MAGIC
             && mem[header::VERSION] == VERSION
             && mem[header::CAPACITY] == capacity
-            && mem[header::TAIL] < modulus(capacity);
-        if sound { Ok(Self::adopt(mem, capacity, sinks)) } else { Err(Unsound) }
+            && mem[header::TAIL] < modulus(capacity)
     }
 
     fn adopt(mem: &'m mut [u32], capacity: u32, sinks: &[SinkId]) -> Self {

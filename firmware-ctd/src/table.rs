@@ -126,11 +126,12 @@ impl<'m> FlowTable<'m> {
         if mem.len() != layout.words {
             return Err(WrongSize);
         }
-        mem[header::MAGIC] = MAGIC;
         mem[header::VERSION] = VERSION;
         mem[header::CAPACITY] = capacity;
         mem[header::EXTENSIONS] = extensions;
         mem[header::SEED..header::SEED + 2].copy_from_slice(&seed);
+        settle();
+        mem[header::MAGIC] = MAGIC;
         Ok(Self { mem, layout, seed, cells: capacity * CELLS_IPV4 })
     }
 

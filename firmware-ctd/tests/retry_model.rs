@@ -203,11 +203,7 @@ fn operate(
 ) {
     let capacity = queue.capacity() as usize;
     match chance.below(16) {
-        0..=6 => {
-            if push(queue, models, *serial + 1, capacity) {
-                *serial += 1;
-            }
-        }
+        0..=6 => *serial += u64::from(push(queue, models, *serial + 1, capacity)),
         7..=12 if !models.is_empty() => {
             let at = chance.below(u32::try_from(models.len()).unwrap()) as usize;
             deliver(queue, &mut models[at], at, chance);

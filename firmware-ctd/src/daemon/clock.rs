@@ -13,6 +13,12 @@ pub fn now() -> Now {
     }
 }
 
+/// Waits. For the time before and around workers: a worker itself waits in its epoll.
+pub fn pause(ms: u16) {
+    // A signal that ends it early does no harm.
+    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(ms));
+}
+
 /// A clock in nanoseconds; a time before its zero is zero.
 fn nanos(clock: ClockId) -> u64 {
     let Ok(time) = clock_gettime(clock) else { return 0 };

@@ -14,6 +14,9 @@
 mod dump;
 mod hold;
 mod nap;
+mod takeover;
+
+pub(super) use hold::count_dying;
 
 use std::io;
 
@@ -23,6 +26,7 @@ use nix::sys::signalfd::SignalFd;
 use super::control::{Control, FIRST_CLIENT};
 use super::log::RateLimit;
 use super::netlink::{EventSocket, RequestSocket};
+use super::shared::BATCH;
 use super::sink::Sinks;
 use super::status::{EdgeFacts, Facts};
 use super::sys::{Batch, SocketMemory};
@@ -35,13 +39,6 @@ use crate::pressure::{Pressure, State};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
 
-/// Datagrams read by one call; a DESTROY is below 700 bytes, a NEW with all that it can have below 1,400.
-const BATCH: usize = 64;
-/// Room for a DESTROY. An odd number of cache lines, so that the rooms do not all fall into the
-/// same few sets of the cache.
-const DESTROY_BYTES: usize = 17 * 64;
-/// Room for a NEW or UPDATE; odd as well.
-const STATE_BYTES: usize = 33 * 64;
 /// Room for a part of a dump: the kernel makes them at most so large.
 const DUMP_BYTES: usize = 32 << 10;
 /// Batches of destroys read in one turn.
@@ -101,8 +98,6 @@ pub struct EventLoop<'m> {
     coalesce: Duration,
     manage_sysctls: bool,
     pressure: Pressure,
-    /// The number of the batch of destroys.
-    batch: u32,
     /// How long the last nap was meant to be.
     nap_length: Duration,
     /// The nap to take now.
@@ -129,6 +124,7 @@ impl<'m> EventLoop<'m> {
         edge: Edge,
         facts: EdgeFacts,
         config: &Config,
+        (destroy, state): (Batch, Batch),
     ) -> io::Result<Self> {
         let inner = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let outer = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -145,15 +141,10 @@ impl<'m> EventLoop<'m> {
             facts,
             inner,
             outer,
-            batches: Batches {
-                state: Batch::new(BATCH, STATE_BYTES),
-                destroy: Batch::new(BATCH, DESTROY_BYTES),
-                dump: Batch::new(1, DUMP_BYTES),
-            },
+            batches: Batches { state, destroy, dump: Batch::new(1, DUMP_BYTES)? },
             coalesce: Duration::ZERO,
             manage_sysctls: false,
             pressure: Pressure::new(Self::policy(config)),
-            batch: 0,
             nap_length: nap::NAP_MIN,
             nap: None,
             settings_at: facts.started + SETTINGS_PERIOD,
@@ -218,6 +209,8 @@ impl<'m> EventLoop<'m> {
         self.wait()?;
         let now = clock::now();
         log_backend::set_now(now.boot.as_secs_u32());
+        self.facts.words.beat(now.boot);
+        self.close_valve(now.boot);
         self.engine.set_observed(self.edge.control.is_watched());
         self.read_events(now)?;
         self.engine.handle_timeout(now);
@@ -225,7 +218,7 @@ impl<'m> EventLoop<'m> {
         self.read_dump_part(now);
         self.deliver(now);
         self.watch_backlog(now);
-        self.engine.commit(self.batch);
+        self.commit();
         self.check_settings(now.boot);
         self.serve_watchers(now);
         Ok(())
@@ -364,6 +357,7 @@ impl<'m> EventLoop<'m> {
             count += self.edge.state.receive(&mut self.batches.state)?;
             let more = self.batches.state.is_full();
             take(&mut self.engine, &mut self.edge, now, Source::State, &self.batches.state);
+            self.batches.state.clear();
             if !more {
                 return Ok((count, false));
             }
@@ -373,6 +367,8 @@ impl<'m> EventLoop<'m> {
 
     fn take_destroys(&mut self, now: Now) {
         take(&mut self.engine, &mut self.edge, now, Source::Destroy, &self.batches.destroy);
+        self.commit();
+        self.batches.destroy.clear();
         // So many at a time that the queue does not fill while sinks keep up.
         if self.engine.queue().room() < self.engine.queue().capacity() / 2 {
             self.deliver(now);

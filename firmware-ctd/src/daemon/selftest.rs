@@ -63,7 +63,7 @@ struct Heard {
 pub fn run() -> io::Result<Finding> {
     let mut test = SelfTest {
         requests: RequestSocket::open()?,
-        batch: Batch::new(16, 16 << 10),
+        batch: Batch::new(16, 16 << 10)?,
         buffer: vec![0; REQUEST_BYTES],
     };
     let heard = test.events()?;

@@ -2,9 +2,11 @@
 //!
 //! A status is written in parts, each small enough for a client's buffer.
 
+mod processes;
 mod sinks;
 
 use super::lines::bytes;
+use super::shared::Words;
 use super::sink::Sinks;
 use super::sys::SocketMemory;
 use super::sysctl::Setting;
@@ -41,6 +43,8 @@ pub struct EdgeFacts {
     pub clients: u32,
     /// Clients refused since there were too many.
     pub clients_refused: u64,
+    /// What supervisor and worker tell each other.
+    pub words: Words,
 }
 
 /// All that a status is made of.
@@ -145,7 +149,8 @@ impl Facts<'_, '_> {
                 out.str("{\"version\":\"");
                 out.str(env!("CARGO_PKG_VERSION"));
                 out.str("\",\"pid\":");
-                out.number(u64::from(std::process::id()));
+                out.number(u64::from(std::os::unix::process::parent_id()));
+                field(out, "worker_pid", u64::from(std::process::id()), true);
                 out.str(",\"events\":\"");
                 out.str(self.event_path());
                 out.str("\"");
@@ -157,7 +162,8 @@ impl Facts<'_, '_> {
             2 => object(out, "ledger", &self.engine.ledger().all()),
             3 => self.json_malformed(out),
             4 => {
-                for (name, value, _) in self.pressure_numbers() {
+                let numbers = self.pressure_numbers().into_iter().chain(self.process_numbers());
+                for (name, value, _) in numbers {
                     field(out, name, value, true);
                 }
                 out.str(",\"sinks\":[");
@@ -182,7 +188,10 @@ impl Facts<'_, '_> {
             2 => metrics(out, "ledger_", "_total", "counter", &self.engine.ledger().all()),
             3 => metrics(out, "", "", "gauge", &self.others()),
             4 => self.prometheus_malformed(out),
-            _ => metrics(out, "", "", "gauge", &self.pressure_numbers()),
+            _ => {
+                metrics(out, "", "", "gauge", &self.pressure_numbers());
+                metrics(out, "", "", "gauge", &self.process_numbers());
+            }
         }
     }
 
@@ -207,7 +216,10 @@ impl Facts<'_, '_> {
         match part {
             0 => self.text_head(out),
             1 => self.text_pressure(out),
-            2 => nonzero(out, &self.engine.ledger().all()),
+            2 => {
+                self.text_processes(out);
+                nonzero(out, &self.engine.ledger().all());
+            }
             5 => {
                 out.str("counters (those that are not 0)\n");
                 nonzero(out, &self.engine.stats().all());
@@ -222,8 +234,10 @@ impl Facts<'_, '_> {
         out.str("firmware-ctd ");
         out.str(env!("CARGO_PKG_VERSION"));
         out.str(", pid ");
+        out.number(u64::from(std::os::unix::process::parent_id()));
+        out.str(" (worker ");
         out.number(u64::from(std::process::id()));
-        out.str(", up ");
+        out.str("), up ");
         span(out, self.uptime_s());
         out.str("\nevents   ");
         out.str(self.event_path());

@@ -4,9 +4,14 @@
 #![expect(unsafe_code, reason = "the only file that may")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use nix::sys::mman::{MapFlags, ProtFlags};
+
+use crate::words::settle;
 
 /// The allocator of the program: the system's, counted.
 ///
@@ -66,17 +71,114 @@ unsafe impl GlobalAlloc for CountingAllocator {
 ///
 /// What mmap(2) says, or `OutOfMemory` if the size cannot be addressed.
 pub fn map_words(words: usize) -> io::Result<&'static mut [u32]> {
-    let bytes = words
-        .checked_mul(size_of::<u32>())
-        .and_then(std::num::NonZeroUsize::new)
-        .ok_or(io::ErrorKind::OutOfMemory)?;
-    let protection = nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE;
-    let flags = nix::sys::mman::MapFlags::MAP_PRIVATE | nix::sys::mman::MapFlags::MAP_NORESERVE;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a new private mapping at a place of the kernel's choice overlaps nothing.
-    let start = unsafe { nix::sys::mman::mmap_anonymous(None, bytes, protection, flags) }?;
+    let start = unsafe { nix::sys::mman::mmap_anonymous(None, bytes(words)?, protection, flags) }?;
     // SAFETY: the mapping is page aligned, zeroed (any u32 is valid), of this length, referred to
     // by nobody else, and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast::<u32>(), words) })
+}
+
+/// So many words in bytes; not 0.
+fn bytes(words: usize) -> io::Result<std::num::NonZeroUsize> {
+    let bytes = words.checked_mul(size_of::<u32>()).and_then(std::num::NonZeroUsize::new);
+    bytes.ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// Memory that a process shares with its children, and by a file with those after it.
+///
+/// Its first [`Mapping::SHARED`] words are for all at once, as atomics. The others belong to one
+/// process at a time: to a worker while it lives.
+#[derive(Debug)]
+pub struct Mapping {
+    start: std::ptr::NonNull<u32>,
+    words: usize,
+}
+
+impl Mapping {
+    /// Words at the beginning that all processes use at once.
+    pub const SHARED: usize = 64;
+
+    /// Maps a file of at least so many words, or, without one, memory of no file.
+    ///
+    /// # Errors
+    ///
+    /// What mmap(2) says, or `OutOfMemory` if the size cannot be addressed.
+    pub fn new(file: Option<&File>, words: usize) -> io::Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let (flags, size) = (MapFlags::MAP_SHARED, bytes(words.max(Self::SHARED + 1))?);
+        // SAFETY: a new mapping at a place of the kernel's choice overlaps nothing.
+        let start = unsafe {
+            match file {
+                Some(file) => nix::sys::mman::mmap(None, size, protection, flags, file, 0),
+                None => nix::sys::mman::mmap_anonymous(None, size, protection, flags),
+            }
+        }?;
+        Ok(Self { start: start.cast(), words: words.max(Self::SHARED + 1) })
+    }
+
+    /// The words for all processes.
+    #[must_use]
+    pub fn shared(&self) -> &'static [AtomicU32; Self::SHARED] {
+        // SAFETY: the words are mapped as long as the program runs, aligned, and used as nothing
+        // but atomics by every process.
+        unsafe { &*self.start.as_ptr().cast() }
+    }
+
+    /// The other words, for a worker: it is the only process that uses them while it lives.
+    #[must_use]
+    pub fn own(self) -> &'static mut [u32] {
+        // SAFETY: within the mapping, which is never unmapped; any u32 is valid. A worker calls it
+        // once, on its copy of the one `Mapping`, and the supervisor never does.
+        unsafe {
+            let start = self.start.as_ptr().add(Self::SHARED);
+            std::slice::from_raw_parts_mut(start, self.words - Self::SHARED)
+        }
+    }
+}
+
+/// Locks a file against other daemons, until every process that has it open is gone.
+///
+/// # Errors
+///
+/// `WouldBlock` if another daemon has it.
+pub fn try_lock(file: &File) -> io::Result<()> {
+    // SAFETY: flock touches no memory.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Which of two processes one is after [`fork`].
+#[derive(Debug)]
+pub enum Fork {
+    /// The one that called; the other's id.
+    Parent(nix::unistd::Pid),
+    /// The new one.
+    Child,
+}
+
+/// Makes a second process of this one. It is killed when the first one dies.
+///
+/// # Errors
+///
+/// What fork(2) says.
+pub fn fork() -> io::Result<Fork> {
+    let parent = nix::unistd::getpid();
+    // SAFETY: the program has one thread, so the child may do whatever the parent may.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        nix::unistd::ForkResult::Child => {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            if nix::unistd::getppid() != parent {
+                // It died before it could be said.
+                std::process::abort();
+            }
+            Ok(Fork::Child)
+        }
+    }
 }
 
 /// `SK_MEMINFO_*` of a socket, as far as it is used.
@@ -122,13 +224,18 @@ pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
 }
 
 /// Room for many datagrams, received by one system call.
+///
+/// It may lie in memory that outlives the process. The kernel writes how long a datagram is after
+/// the datagram itself, so those that a killed process had received are found again
+/// ([`Batch::adopt`]).
 pub struct Batch {
-    buffer: Box<[u8]>,
     size: usize,
-    headers: Box<[libc::mmsghdr]>,
-    /// What the headers point to; never moves.
-    _vectors: Box<[libc::iovec]>,
-    senders: Box<[libc::sockaddr_nl]>,
+    number: &'static mut u32,
+    headers: &'static mut [libc::mmsghdr],
+    /// What the headers point to.
+    _vectors: &'static mut [libc::iovec],
+    senders: &'static mut [libc::sockaddr_nl],
+    buffer: &'static mut [u8],
     received: usize,
 }
 
@@ -150,24 +257,86 @@ pub struct Datagram<'b> {
 }
 
 impl Batch {
-    /// Room for `count` datagrams of `size` bytes.
+    /// Words that room for `count` datagrams of `size` bytes takes, to be aligned to 16 bytes.
     #[must_use]
-    pub fn new(count: usize, size: usize) -> Self {
-        // SAFETY: all-zero is a valid value of these C structures.
-        let (zero_header, zero_sender) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        let mut buffer = vec![0_u8; count * size].into_boxed_slice();
-        let mut senders: Box<[libc::sockaddr_nl]> = vec![zero_sender; count].into_boxed_slice();
-        let mut vectors: Box<[libc::iovec]> = buffer
-            .chunks_exact_mut(size)
-            .map(|chunk| libc::iovec { iov_base: chunk.as_mut_ptr().cast(), iov_len: size })
-            .collect();
-        let mut headers: Box<[libc::mmsghdr]> = vec![zero_header; count].into_boxed_slice();
-        for ((header, vector), sender) in headers.iter_mut().zip(&mut vectors).zip(&mut senders) {
+    pub const fn words(count: usize, size: usize) -> usize {
+        (16 + count * (PER_DATAGRAM + size)).div_ceil(16) * 4
+    }
+
+    /// Room for `count` datagrams of `size` bytes, in memory of its own, for as long as the program
+    /// runs.
+    ///
+    /// # Errors
+    ///
+    /// What mmap(2) says.
+    pub fn new(count: usize, size: usize) -> io::Result<Self> {
+        Ok(Self::adopt(map_words(Self::words(count, size))?, count, size))
+    }
+
+    /// Room in this memory, with what a process before this one received there last. Zeroed memory
+    /// holds nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the memory is not of [`Self::words`] words, or not aligned to 16 bytes.
+    #[must_use]
+    pub fn adopt(memory: &'static mut [u32], count: usize, size: usize) -> Self {
+        assert!(memory.len() >= Self::words(count, size) && memory.as_ptr().addr() % 16 == 0);
+        let start = memory.as_mut_ptr().cast::<u8>();
+        // SAFETY: the parts follow one another within the memory, which is long enough and aligned
+        // for all of them (16 bytes; the sizes of the structures are multiples of their own
+        // alignments, and headers come first); any bytes are valid values of these C structures,
+        // whose pointers are set before they are used. The memory is nobody else's.
+        let (number, headers, vectors, senders, buffer) = unsafe {
+            let headers = start.add(16);
+            let vectors = headers.add(count * size_of::<libc::mmsghdr>());
+            let senders = vectors.add(count * size_of::<libc::iovec>());
+            let buffer = senders.add(count * size_of::<libc::sockaddr_nl>());
+            (
+                &mut *start.cast::<u32>(),
+                std::slice::from_raw_parts_mut(headers.cast::<libc::mmsghdr>(), count),
+                std::slice::from_raw_parts_mut(vectors.cast::<libc::iovec>(), count),
+                std::slice::from_raw_parts_mut(senders.cast::<libc::sockaddr_nl>(), count),
+                std::slice::from_raw_parts_mut(buffer, count * size),
+            )
+        };
+        let chunks = buffer.chunks_exact_mut(size);
+        for ((header, (vector, sender)), chunk) in
+            headers.iter_mut().zip(vectors.iter_mut().zip(senders.iter_mut())).zip(chunks)
+        {
+            *vector = libc::iovec { iov_base: chunk.as_mut_ptr().cast(), iov_len: size };
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = std::ptr::from_mut(sender).cast();
+            header.msg_hdr.msg_control = std::ptr::null_mut();
+            header.msg_hdr.msg_controllen = 0;
         }
-        Self { buffer, size, headers, _vectors: vectors, senders, received: 0 }
+        let received = headers.iter().take_while(|header| header.msg_len != 0).count();
+        Self { size, number, headers, _vectors: vectors, senders, buffer, received }
+    }
+
+    /// Touches all of its memory, so that the kernel never has to find a page while it receives:
+    /// a process that is killed just then would lose a datagram.
+    pub fn touch(&mut self) {
+        for byte in self.buffer.iter_mut().step_by(1024) {
+            // SAFETY: a byte of the buffer; volatile, so that it is written although unchanged.
+            unsafe { std::ptr::write_volatile(byte, std::ptr::read_volatile(byte)) };
+        }
+    }
+
+    /// The number of what was received last: it grows by one with each call that may receive.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        *self.number
+    }
+
+    /// What was received has been handled.
+    pub fn clear(&mut self) {
+        for header in self.headers.iter_mut().take(self.received) {
+            header.msg_len = 0;
+        }
+        self.received = 0;
+        settle();
     }
 
     /// Receives what waits, without waiting; what was in the batch is gone.
@@ -185,13 +354,15 @@ impl Batch {
     ///
     /// As [`Self::receive`].
     pub fn receive_up_to(&mut self, most: usize, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.received = 0;
+        self.clear();
         if most == 0 {
             return Ok(0);
         }
-        for header in &mut self.headers {
+        for header in self.headers.iter_mut().take(most) {
             header.msg_hdr.msg_namelen = SENDER_LEN;
         }
+        *self.number = self.number.wrapping_add(1);
+        settle();
         let count = libc::c_uint::try_from(most.min(self.headers.len())).unwrap_or(0);
         // SAFETY: every header points to an iovec and an address that live as long as the batch
         // and are changed by nobody else while the call lasts.
@@ -224,7 +395,7 @@ impl Batch {
     /// The datagrams that were received last.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         let chunks = self.buffer.chunks_exact(self.size);
-        let parts = self.headers.iter().zip(&self.senders).zip(chunks).take(self.received);
+        let parts = self.headers.iter().zip(self.senders.iter()).zip(chunks).take(self.received);
         parts.map(|((header, sender), chunk)| {
             let len = header.msg_len as usize;
             Datagram {
@@ -235,6 +406,10 @@ impl Batch {
         })
     }
 }
+
+/// Bytes of a datagram's header, vector and sender.
+const PER_DATAGRAM: usize =
+    size_of::<libc::mmsghdr>() + size_of::<libc::iovec>() + size_of::<libc::sockaddr_nl>();
 
 #[expect(clippy::cast_possible_truncation, reason = "twelve")]
 const SENDER_LEN: libc::socklen_t = size_of::<libc::sockaddr_nl>() as libc::socklen_t;

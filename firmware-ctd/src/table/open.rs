@@ -23,23 +23,28 @@ impl<'m> FlowTable<'m> {
         extensions: u32,
         flags: u32,
     ) -> Result<Self, WrongSize> {
-        let layout = Layout::new(capacity.clamp(MIN_CAPACITY, MAX_CAPACITY), extensions);
-        let found = mem.len() == layout.words
-            && mem[header::MAGIC] == MAGIC
-            && mem[header::VERSION] == VERSION
-            && mem[header::CAPACITY] == capacity
-            && mem[header::EXTENSIONS] == extensions
-            && mem[header::CELLS_TOUCHED] <= capacity * CELLS_IPV4
-            && mem[header::EXTENSIONS_TOUCHED] <= extensions;
-        if !found {
+        if !Self::is_there(mem, capacity, extensions) {
             return Err(WrongSize);
         }
+        let layout = Layout::new(capacity, extensions);
         let seed = [mem[header::SEED], mem[header::SEED + 1]];
         let mut table = Self { mem, layout, seed, cells: capacity * CELLS_IPV4 };
         table.repair();
         table.doubt_what_was_changing();
         table.begin_anew(flags);
         Ok(table)
+    }
+
+    /// Whether a table of this size was made in this memory.
+    pub(crate) fn is_there(mem: &[u32], capacity: u32, extensions: u32) -> bool {
+        (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity)
+            && mem.len() == Layout::new(capacity, extensions).words
+            && mem[header::MAGIC] == MAGIC
+            && mem[header::VERSION] == VERSION
+            && mem[header::CAPACITY] == capacity
+            && mem[header::EXTENSIONS] == extensions
+            && mem[header::CELLS_TOUCHED] <= capacity * CELLS_IPV4
+            && mem[header::EXTENSIONS_TOUCHED] <= extensions
     }
 
     /// Finds out what lives, and puts all else into the free lists.

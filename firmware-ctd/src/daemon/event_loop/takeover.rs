@@ -1,0 +1,54 @@
+//! What a worker does because of those before it, and of its supervisor.
+
+use super::super::log::RateLimit;
+use super::super::shared::Word;
+use super::{EventLoop, take};
+use crate::daemon::clock;
+use crate::engine::Source;
+use crate::limited;
+use crate::time::Instant;
+
+impl EventLoop<'_> {
+    /// Handles what a worker that was killed had received, as it would have done.
+    pub fn handle_again(&mut self) {
+        let now = clock::now();
+        self.batches.state.touch();
+        self.batches.destroy.touch();
+        take(&mut self.engine, &mut self.edge, now, Source::State, &self.batches.state);
+        self.batches.state.clear();
+        // What was committed was handled whole.
+        if self.batches.destroy.number() != self.engine.committed_batch() {
+            take(&mut self.engine, &mut self.edge, now, Source::Destroy, &self.batches.destroy);
+        }
+        self.commit();
+        self.batches.destroy.clear();
+        self.deliver(now);
+    }
+
+    /// What the batch of destroys at hand counted is in force.
+    pub(super) fn commit(&mut self) {
+        self.engine.commit(self.batches.destroy.number());
+    }
+
+    /// The supervisor has opened the valve, and this worker lives: closes it, and counts.
+    pub(super) fn close_valve(&mut self, now: Instant) {
+        static LIMIT: RateLimit = RateLimit::new(3, 60);
+        let words = self.facts.words;
+        if words.get(Word::ValveOpen) == 0 {
+            return;
+        }
+        for socket in [&self.edge.state, &self.edge.destroy] {
+            if let Err(error) = socket.set_reliable(true) {
+                limited!(LIMIT, log::Level::Error, "the valve does not close: {error}");
+            }
+        }
+        let drops = self.edge.destroy.memory().map_or(0, |memory| memory.drops);
+        let lost = drops.wrapping_sub(words.get(Word::ValveDrops));
+        words.add(Word::ValveLost, lost);
+        words.set(Word::ValveTo, now.as_secs_u32());
+        words.set(Word::ValveOpen, 0);
+        self.engine.resync(now);
+        let level = log::Level::Error;
+        limited!(LIMIT, level, "reading again: {lost} ended flows or more were let go meanwhile");
+    }
+}

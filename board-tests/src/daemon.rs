@@ -96,11 +96,23 @@ impl Tested {
         self.daemon.process().pid().as_raw()
     }
 
-    /// Sends it a signal.
+    /// The process that does the work.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none just now.
+    pub fn worker(&mut self) -> io::Result<i32> {
+        measure::tree(self.pid()).get(1).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Sends it a signal: stops and continues all its processes, tells all else to the first.
     ///
     /// # Errors
     /// When it has ended.
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        if matches!(signal, Signal::SIGSTOP | Signal::SIGCONT) {
+            let worker = nix::unistd::Pid::from_raw(self.worker()?);
+            nix::sys::signal::kill(worker, signal)?;
+        }
         self.daemon.process().signal(signal).map_err(io::Error::other)
     }
 

@@ -111,7 +111,7 @@ fn no_call_for_memory() -> Outcome {
     let settings =
         Settings { capacity: 2_000, refresh_s: 1, max_bytes: 1 << 20, ..Settings::default() };
     let mut scene = Scene::new(&settings)?;
-    let (pid, socket) = (scene.tested.pid(), scene.tested.daemon.socket());
+    let (pid, socket) = (scene.tested.worker()?, scene.tested.daemon.socket());
     let before = measure::memory(&[pid])?;
     let trace = Trace::of(pid)?;
     let watcher = client::connect(&socket)?;
@@ -164,15 +164,19 @@ fn say(figure: &str) {
 
 // --- how much ------------------------------------------------------------------------------------
 
+/// A daemon with its files on a tmpfs, as on a router: its shared memory is there too.
+fn in_memory(settings: &Settings) -> io::Result<Scene> {
+    let (netns, loader) = bench::place()?;
+    let directory = tempfile::Builder::new().prefix("ctd-").tempdir_in("/dev/shm")?;
+    let tested = board_tests::daemon::Tested::start_at(&netns, settings, directory.into())?;
+    Ok(Scene { netns, loader, tested })
+}
+
 /// All memory of its own at the default capacity, table full, half IPv6: at most 3 MiB.
 fn own_memory() -> Outcome {
     const LIVE: u32 = 20_000;
-    let (netns, loader) = bench::place()?;
-    // Defaults for everything that takes memory, and files on a tmpfs as on a router.
-    let directory = tempfile::Builder::new().prefix("ctd-").tempdir_in("/dev/shm")?;
-    let settings = Settings { max_bytes: 1 << 20, ..Settings::default() };
-    let tested = board_tests::daemon::Tested::start_at(&netns, &settings, directory.into())?;
-    let mut scene = Scene { netns, loader, tested };
+    // Defaults for everything that takes memory.
+    let mut scene = in_memory(&Settings { max_bytes: 1 << 20, ..Settings::default() })?;
     let flows = Flows { families: Families::Half, ..Flows::default() };
     let mut made = 0;
     while made < LIVE {
@@ -201,12 +205,12 @@ fn own_memory() -> Outcome {
 /// 65,536 IPv4 flows: at most 128 bytes each.
 fn growth() -> Outcome {
     const LIVE: u32 = 65_536;
-    let mut scene = Scene::new(&Settings { capacity: LIVE, ..Settings::default() })?;
-    let pid = scene.tested.pid();
+    let mut scene = in_memory(&Settings { capacity: LIVE, ..Settings::default() })?;
+    let pids = measure::tree(scene.tested.pid());
     // What the first events touch is not of the flows.
     scene.churn(&Flows { zone: 5, ..Flows::default() }, 5_000, 500)?;
     scene.rest(0)?;
-    let before = measure::memory(&[pid])?;
+    let before = measure::memory(&pids)?;
     let mut made = 0;
     while made < LIVE {
         complete(&scene.loader.create(&Flows::default(), made..made + 512, 512)?)?;
@@ -214,7 +218,7 @@ fn growth() -> Outcome {
     }
     let all = |status: &Status| status.flows() == u64::from(LIVE);
     scene.tested.wait("all flows to be in the table", 60, all)?;
-    let after = measure::memory(&[pid])?;
+    let after = measure::memory(&pids)?;
     let growth = after.own.saturating_sub(before.own);
     let most = 128 * u64::from(LIVE);
     say(&format!("{growth} bytes for {LIVE} flows"));

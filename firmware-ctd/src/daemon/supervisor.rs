@@ -48,6 +48,8 @@ const LIVED: Duration = Duration::from_secs(5);
 const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(1);
 /// Between two measurements of the kernel's backlog.
 const MEASURE: Duration = Duration::from_millis(500);
+/// Between two looks, so much is more than this machine is busy.
+const OVERSLEPT: Duration = Duration::from_millis(1_000);
 /// Room for a part of a dump.
 const DUMP_BYTES: usize = 32 << 10;
 
@@ -96,6 +98,10 @@ pub(super) struct Supervisor {
     deaths: u32,
     not_before: Instant,
     measured_at: Instant,
+    /// Since when it has looked at the worker every [`TICK`], and when it last did: a supervisor
+    /// that was itself stopped must not blame the worker.
+    watching: Instant,
+    looked_at: Instant,
     /// It was told to end then.
     ending: Option<Instant>,
     was_ready: bool,
@@ -115,6 +121,8 @@ impl Supervisor {
             deaths: 0,
             not_before: now,
             measured_at: now,
+            watching: now,
+            looked_at: now,
             ending: None,
             was_ready: false,
         })
@@ -239,7 +247,11 @@ impl Supervisor {
     /// Opens the valve if destroys wait, nobody reads them, and that goes on for too long or the
     /// kernel keeps too many.
     fn watch(&mut self, worker: Pid, now: Instant) {
-        let silence = self.words().silence(now);
+        if now.since(self.looked_at) > OVERSLEPT {
+            self.watching = now;
+        }
+        self.looked_at = now;
+        let silence = self.words().silence(now).min(now.since(self.watching));
         let waiting = self.birth.sockets.destroy.memory().is_ok_and(|m| m.receive_queued > 0);
         if silence < SILENT || !waiting {
             return;
@@ -288,17 +300,18 @@ impl Supervisor {
         if words.get(Word::ValveOpen) != 0 || !self.birth.config.events.reliable {
             return;
         }
+        for socket in [&self.birth.sockets.destroy, &self.birth.sockets.state] {
+            if let Err(error) = socket.set_reliable(false) {
+                log::error!("the valve does not open: {error}");
+            }
+        }
+        // From here on each drop is a loss: read before, it would count attempts that were repeated.
         let drops = self.birth.sockets.destroy.memory().map_or(0, |m| m.drops);
         words.set(Word::ValveDrops, drops);
         words.set(Word::ValveFrom, now.as_secs_u32());
         words.set(Word::ValveBacklog, backlog);
         words.add(Word::ValveTimes, 1);
         words.set(Word::ValveOpen, 1);
-        for socket in [&self.birth.sockets.destroy, &self.birth.sockets.state] {
-            if let Err(error) = socket.set_reliable(false) {
-                log::error!("the valve does not open: {error}");
-            }
-        }
         log::error!(
             "{why}: the kernel lets go of ended flows, which are lost, until it reads again"
         );

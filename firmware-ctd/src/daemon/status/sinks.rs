@@ -224,9 +224,7 @@ impl Facts<'_, '_> {
 fn sample(out: &mut Text<'_>, name: &str, sink: &SinkState<'_>, cause: Option<&str>, value: u64) {
     out.str("firmware_ctd_sink_");
     out.str(name);
-    out.str("{type=\"");
-    out.str(sink.kind);
-    out.str("\",sink=\"");
+    out.str("{sink=\"");
     out.escaped(sink.target.as_bytes());
     if let Some(cause) = cause {
         out.str("\",cause=\"");

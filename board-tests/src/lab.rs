@@ -60,7 +60,7 @@ use nix::net::if_::if_nametoindex;
 pub use error::{Context, LabError};
 pub use hosts::{Hosts, Lost};
 pub use ledger::{Difference, Ledger, Told};
-pub use link::{LinkStats, Mac};
+pub use link::{LinkStats, Mac, loopback_up};
 pub use netns::{Netns, enter};
 pub use plan::{Plan, Random};
 pub use process::Guarded;

@@ -1,5 +1,6 @@
 //! The lab of `firmware-ctd`.
 
+pub mod collectors;
 pub mod daemon;
 pub mod demo;
 pub mod lab;

@@ -22,6 +22,7 @@ mod guard;
 pub mod loads;
 mod table;
 mod ulogd;
+pub mod ulogd_ipfix;
 
 pub use account::Account;
 pub use guard::{Guard, RaisedMaximum};

@@ -116,6 +116,14 @@ impl Links {
     }
 }
 
+/// Sets the loopback interface of `netns` up; a new namespace has it down.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn loopback_up(netns: &Netns) -> Result<(), LabError> {
+    Links::open(netns)?.up("lo", None)
+}
+
 const IFF_UP: u32 = 1;
 const IFA_F_NODAD: u32 = 2;
 const NUD_PERMANENT: u16 = 0x80;

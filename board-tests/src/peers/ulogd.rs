@@ -44,7 +44,7 @@ pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<
 }
 
 /// Debian has the plugins below a directory of the architecture.
-fn plugins() -> io::Result<PathBuf> {
+pub(super) fn plugins() -> io::Result<PathBuf> {
     let libraries = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
     let triplets = fs::read_dir("/usr/lib")?.flatten().map(|it| it.path());
     let mut places = libraries.into_iter().chain(triplets).map(|it| it.join("ulogd"));

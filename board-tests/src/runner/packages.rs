@@ -23,20 +23,31 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 12] = [
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
     Need { program: "nft", package: "nftables", steps: &["lab"] },
     Need { program: "tcpdump", package: "tcpdump", steps: &["lab"] },
     Need { program: "strace", package: "strace", steps: &["lab"] },
+    Need { program: "nfcapd", package: "nfdump", steps: &["lab"] },
+    Need { program: "nfacctd", package: "pmacct", steps: &["lab"] },
+    Need { program: "sqlite3", package: "sqlite3", steps: &["lab"] },
+    Need { program: "ipfix2csv", package: "python3-ipfix", steps: &["lab"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
     Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },
 ];
 
 /// Services that come with the packages.
-const SERVICES: [(&str, &str); 2] =
-    [("conntrackd", "conntrackd.service"), ("ulogd2", "ulogd2.service")];
+const SERVICES: [(&str, &str); 7] = [
+    ("conntrackd", "conntrackd.service"),
+    ("ulogd2", "ulogd2.service"),
+    ("nfdump", "nfdump.service"),
+    ("pmacct", "nfacctd.service"),
+    ("pmacct", "pmacctd.service"),
+    ("pmacct", "sfacctd.service"),
+    ("pmacct", "uacctd.service"),
+];
 
 /// Parts of the Rust toolchain.
 const COMPONENTS: [(&str, &str, &str); 2] =

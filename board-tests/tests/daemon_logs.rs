@@ -158,7 +158,7 @@ fn syslog_is_dev_log() -> Outcome {
         let daemon = ByHand::start(&netns, directory.path(), Stdio::null())?;
         let lines = until(&socket, "ready")?;
         // Facility daemon (3), level info (6), no newline: the log daemon adds it.
-        let pids = measure::tree(i32::try_from(daemon.0.id())?);
+        let pids = measure::tree(daemon.0.id().cast_signed());
         assert_eq!(pids.len(), 2, "supervisor and worker");
         let heads: Vec<_> = pids.iter().map(|pid| format!("<30>firmware-ctd[{pid}]: ")).collect();
         let headed = |line: &String| heads.iter().any(|head| line.starts_with(head));

@@ -64,8 +64,6 @@ pub enum Word {
     ValveOpen,
     /// When it was last opened, in seconds since boot.
     ValveFrom,
-    /// The same in milliseconds; wraps.
-    ValveFromMs,
     /// When it was last closed.
     ValveTo,
     /// Drops of the destroy socket when it was opened.
@@ -101,24 +99,13 @@ impl Words {
 
     /// The worker does something.
     pub fn beat(self, now: Instant) {
-        self.stamp(Word::Heartbeat, now);
+        self.set(Word::Heartbeat, millis(now));
     }
 
     /// How long ago the worker did something.
     #[must_use]
     pub fn silence(self, now: Instant) -> Duration {
-        self.since(Word::Heartbeat, now)
-    }
-
-    /// Sets a word to this moment, in milliseconds.
-    pub fn stamp(self, word: Word, now: Instant) {
-        self.set(word, millis(now));
-    }
-
-    /// How long ago the moment was that a word holds in milliseconds.
-    #[must_use]
-    pub fn since(self, word: Word, now: Instant) -> Duration {
-        let ms = millis(now).wrapping_sub(self.get(word));
+        let ms = millis(now).wrapping_sub(self.get(Word::Heartbeat));
         // A heartbeat of this very moment may be later than `now`.
         Duration::from_millis(u64::from(if ms > u32::MAX / 2 { 0 } else { ms }))
     }

@@ -309,7 +309,6 @@ impl Supervisor {
         let drops = self.birth.sockets.destroy.memory().map_or(0, |m| m.drops);
         words.set(Word::ValveDrops, drops);
         words.set(Word::ValveFrom, now.as_secs_u32());
-        words.stamp(Word::ValveFromMs, now);
         words.set(Word::ValveBacklog, backlog);
         words.add(Word::ValveTimes, 1);
         words.set(Word::ValveOpen, 1);

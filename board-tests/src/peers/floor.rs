@@ -3,8 +3,15 @@
 use super::{Account, Setup};
 use std::process::Command;
 
+/// A buffer that a burst fills while the listener naps.
+const SMALL: u32 = 64 << 10;
+
 pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) {
     command.args(["--buffer", &setup.buffer().to_string()]);
+    if setup.buffer() <= SMALL {
+        // A nap would let it run over.
+        command.args(["--nap-ms", "0"]);
+    }
 }
 
 /// Its last line: `new N update N destroy N other N`.

@@ -1,6 +1,8 @@
 //! The loads, a function each. A new row of the benchmark is one more function and one more entry
 //! in [`ALL`]; what it returns is printed by the columns that it names.
 
+mod drain;
+
 use super::bench::{Bench, Cost, Round, Sample, at_rest, loader, measured, place};
 use super::{Peer, Running};
 use crate::lab::{self, Lab, Plan};
@@ -138,6 +140,14 @@ pub static ALL: &[Load] = &[
             column("ratio", "ratio", 1.0, 2),
         ],
         run: scale,
+        by_default: false,
+    },
+    Load {
+        name: "drain",
+        title: "tiny receive buffers: 20,000 created and destroyed, and a flush of 20,000 more",
+        peers: &[Peer::Floor, Peer::Ctd],
+        columns: drain::COLUMNS,
+        run: drain::run,
         by_default: false,
     },
 ];

@@ -12,8 +12,9 @@ use crate::time::Duration;
 
 /// A round with fewer events is quiet: the next event is waited for.
 const BUSY: usize = 8;
-/// With a smaller receive buffer (as the kernel counts) there are no naps.
-const NAP_BUFFER: u32 = 128 << 10;
+/// With a smaller receive buffer (as the kernel counts, which is twice what was asked for) there are
+/// no naps: a burst fills it in a millisecond, and the kernel waits for a second before it repeats.
+const NAP_BUFFER: u32 = 512 << 10;
 /// The shortest nap: epoll counts in milliseconds.
 pub(super) const NAP_MIN: Duration = Duration::from_millis(1);
 

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod exit;
 pub mod filter;
 pub mod hash;
+pub mod ipfix;
 pub mod nearest;
 pub mod pressure;
 pub mod probe;

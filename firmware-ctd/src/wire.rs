@@ -18,7 +18,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::std_instead_of_core)]
 
-mod bytes;
+pub(crate) mod bytes;
 mod conntrack;
 mod error;
 mod expect;

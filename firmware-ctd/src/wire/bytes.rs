@@ -43,17 +43,17 @@ pub(super) const fn padded(len: usize) -> usize {
 
 /// A buffer that is filled from its start.
 #[derive(Debug)]
-pub(super) struct Buffer<'b> {
+pub(crate) struct Buffer<'b> {
     bytes: &'b mut [u8],
     len: usize,
 }
 
 impl<'b> Buffer<'b> {
-    pub(super) const fn new(bytes: &'b mut [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'b mut [u8]) -> Self {
         Self { bytes, len: 0 }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
@@ -61,13 +61,18 @@ impl<'b> Buffer<'b> {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
+    /// What was written, for as long as the buffer lives.
+    pub(crate) fn into_filled(self) -> &'b [u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
     /// Forgets what was written after the first `len` bytes.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
     /// Appends `value`.
-    pub(super) fn put(&mut self, value: &[u8]) -> Result<(), Full> {
+    pub(crate) fn put(&mut self, value: &[u8]) -> Result<(), Full> {
         let free = self.bytes.get_mut(self.len..).unwrap_or_default();
         free.get_mut(..value.len()).ok_or(Full)?.copy_from_slice(value);
         self.len = self.len.saturating_add(value.len());
@@ -94,7 +99,7 @@ impl<'b> Buffer<'b> {
     }
 
     /// Writes `value` over what stands at `at`.
-    pub(super) fn patch(&mut self, at: usize, value: &[u8]) -> Result<(), Full> {
+    pub(crate) fn patch(&mut self, at: usize, value: &[u8]) -> Result<(), Full> {
         let filled = self.bytes.get_mut(..self.len).ok_or(Full)?;
         let place = filled.get_mut(at..).and_then(|rest| rest.get_mut(..value.len()));
         place.ok_or(Full)?.copy_from_slice(value);

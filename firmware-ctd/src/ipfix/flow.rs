@@ -1,0 +1,177 @@
+//! The values of a flow's record.
+//!
+//! Where a record does not tell a thing, IPFIX has no word for "unknown" in a field of fixed
+//! length, and these stand in: counters that the kernel does not keep are 0; a start that is not
+//! known is the end.
+//!
+//! **NAT**: the addresses "post NAT" are those of the reply tuple, turned round. Without NAT they
+//! repeat the addresses before. `natEvent` is 0 (reserved) without NAT, 5 (NAT44 session delete)
+//! for IPv4. The registry has no value for IPv6 to IPv6; 2 (NAT translation delete, historic) is
+//! the only one that does not claim IPv4, and is used.
+//!
+//! **Ports**: protocols without ports have 0. So has GRE: its keys are no ports, and a collector
+//! would take them for such. ICMP has the identifier as source port, type and code as destination
+//! port, as conntrack keeps them: old collectors look for `type * 256 + code` there, and NAT
+//! changes the identifier as it changes a port, which only the pair of ports before and after can
+//! tell. Type and code stand in `icmpTypeCode` too; NAT does not change them.
+//!
+//! **`flowEndReason`**: 5 (lack of resources) when the end was not seen (a resync or restart):
+//! the message about it was lost or nobody listened, and the counters are the last known ones. Otherwise 3
+//! (end detected) when TCP had seen a FIN or RST (fin-wait and later) or SCTP a shutdown or abort,
+//! since these made the kernel end the flow. Otherwise 1 (idle timeout): the rule, but flows that
+//! were deleted by hand or evicted early look the same in the kernel's message.
+//!
+//! Source: IANA's "IPFIX Information Elements", "flowEndReason" and "NAT Event Type"; RFC 8158,
+//! section 4.3.
+
+use core::net::IpAddr;
+
+use super::element::{Element, Family, Field, elements};
+use super::{Exporter, Full};
+use crate::record::{Cause, Record};
+use crate::wire::bytes::Buffer;
+use crate::wire::{Counters, L4, Protocol, Status, Tuple};
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// Values of `flowEndReason`.
+mod reason {
+    pub(super) const IDLE: u8 = 1;
+    pub(super) const DETECTED: u8 = 3;
+    pub(super) const RESOURCES: u8 = 5;
+}
+
+/// Values of `natEvent`.
+mod nat {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const DELETE: u8 = 2;
+    pub(super) const DELETE_NAT44: u8 = 5;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    Number(u64),
+    Address(IpAddr),
+}
+
+/// The family that a record's template is chosen by.
+pub(super) const fn family(record: &Record) -> Family {
+    if record.orig.src.is_ipv6() { Family::V6 } else { Family::V4 }
+}
+
+/// Appends the record of a flow.
+pub(super) fn put(
+    buffer: &mut Buffer<'_>,
+    exporter: &Exporter,
+    record: &Record,
+) -> Result<(), Full> {
+    let family = family(record);
+    elements(exporter).iter().try_for_each(|element| put_field(buffer, element, family, record))
+}
+
+fn put_field(
+    buffer: &mut Buffer<'_>,
+    element: &Element,
+    family: Family,
+    record: &Record,
+) -> Result<(), Full> {
+    match (value(element.field, record), family) {
+        (Value::Address(IpAddr::V4(address)), Family::V4) => buffer.put(&address.octets()),
+        (Value::Address(IpAddr::V6(address)), Family::V6) => buffer.put(&address.octets()),
+        // Families are never mixed in a flow; the length would have to be kept all the same.
+        (Value::Address(_), Family::V4) => buffer.put(&[0; 4]),
+        (Value::Address(_), Family::V6) => buffer.put(&[0; 16]),
+        (Value::Number(number), _) => {
+            let bytes = number.to_be_bytes();
+            let skip = bytes.len().saturating_sub(usize::from(element.len(family)));
+            buffer.put(bytes.get(skip..).unwrap_or_default())
+        }
+    }
+}
+
+fn value(field: Field, record: &Record) -> Value {
+    let [forward, reverse] = record.counters.unwrap_or([Counters::default(); 2]);
+    let number = match field {
+        Field::Source => return Value::Address(record.orig.src),
+        Field::Destination => return Value::Address(record.orig.dst),
+        Field::PostSource => return Value::Address(record.reply.dst),
+        Field::PostDestination => return Value::Address(record.reply.src),
+        Field::Key => record.key.value(),
+        Field::Start => millis(record.start_ns.or(record.end_ns)),
+        Field::End => millis(record.end_ns.or(record.start_ns)),
+        Field::SourcePort => u64::from(ports(&record.orig).src),
+        Field::DestinationPort => u64::from(ports(&record.orig).dst),
+        Field::PostSourcePort => u64::from(ports_after(record).src),
+        Field::PostDestinationPort => u64::from(ports_after(record).dst),
+        Field::Protocol => u64::from(record.orig.proto.0),
+        Field::IcmpTypeCode => u64::from(type_code(&record.orig)),
+        Field::EndReason => u64::from(end_reason(record)),
+        Field::NatEvent => u64::from(nat_event(record)),
+        Field::Octets => forward.bytes,
+        Field::Packets => forward.packets,
+        Field::ReverseOctets => reverse.bytes,
+        Field::ReversePackets => reverse.packets,
+        Field::Zone => u64::from(record.zone),
+        Field::Mark => u64::from(record.mark),
+    };
+    Value::Number(number)
+}
+
+fn millis(time_ns: Option<u64>) -> u64 {
+    time_ns.map_or(0, |ns| ns / NANOS_PER_MILLI)
+}
+
+/// What the port fields hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ports {
+    src: u16,
+    dst: u16,
+}
+
+fn ports(tuple: &Tuple) -> Ports {
+    match tuple.l4 {
+        L4::Ports { src, dst } if tuple.proto != Protocol::GRE => Ports { src, dst },
+        L4::Icmp { id, .. } => Ports { src: id, dst: type_code(tuple) },
+        L4::Ports { .. } | L4::None => Ports::default(),
+    }
+}
+
+/// The ports after NAT, in the original direction.
+fn ports_after(record: &Record) -> Ports {
+    match record.reply.l4 {
+        L4::Icmp { id, .. } => Ports { src: id, dst: type_code(&record.orig) },
+        L4::Ports { .. } | L4::None => {
+            let Ports { src, dst } = ports(&record.reply);
+            Ports { src: dst, dst: src }
+        }
+    }
+}
+
+const fn type_code(tuple: &Tuple) -> u16 {
+    match tuple.l4 {
+        L4::Icmp { kind, code, .. } => u16::from_be_bytes([kind, code]),
+        L4::Ports { .. } | L4::None => 0,
+    }
+}
+
+fn end_reason(record: &Record) -> u8 {
+    let state = record.l4_state.map_or(0, |it| it.state);
+    match (record.cause, record.orig.proto, state) {
+        (Cause::Resync | Cause::Restart, _, _) => reason::RESOURCES,
+        // fin-wait, close-wait, last-ack, time-wait, close
+        (Cause::Event, Protocol::TCP, 4..=8) => reason::DETECTED,
+        // closed, shutdown-sent, shutdown-recd, shutdown-ack-sent
+        (Cause::Event, Protocol::SCTP, 1 | 5..=7) => reason::DETECTED,
+        (Cause::Event, _, _) => reason::IDLE,
+    }
+}
+
+const fn nat_event(record: &Record) -> u8 {
+    let status = record.status;
+    let translated = status.has(Status::SRC_NAT) || status.has(Status::DST_NAT);
+    match (translated, family(record)) {
+        (false, _) => nat::NONE,
+        (true, Family::V4) => nat::DELETE_NAT44,
+        (true, Family::V6) => nat::DELETE,
+    }
+}

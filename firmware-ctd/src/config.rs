@@ -18,14 +18,16 @@ mod fault;
 pub mod file;
 mod node;
 pub mod schema;
+mod sink;
 pub mod value;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::exit;
 pub use fault::{Fault, Faults, MOST_FAULTS, Place};
 pub use schema::KeyName;
+pub use sink::{FileSink, IpfixSink, Sink, SyslogSink, Transport, UnixSink};
 
 /// Where the control socket is when nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/var/run/firmware-ctd.sock";
@@ -119,24 +121,6 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// `[[sink]]`
-#[derive(Clone, Debug, PartialEq)]
-pub enum Sink {
-    /// JSON lines into a file.
-    File(FileSink),
-}
-
-/// `[[sink]]` with `type = "file"`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FileSink {
-    /// The file, absolute.
-    pub path: PathBuf,
-    /// Size at which the file is rotated; at most twice that is on disk.
-    pub max_bytes: u64,
-    /// Records are held until they are written.
-    pub reliable: bool,
-}
-
 /// `[control]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control {
@@ -174,12 +158,11 @@ impl Config {
     /// Values that are legal but unwise, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<&'static str> {
-        let small = self.events.receive_buffer_bytes < 64 << 10;
         let checks = [
             (
-                small && self.events.coalesce_ms > 0,
-                "events.receive_buffer is below 64KiB while events.coalesce_ms naps: the buffer \
-                 runs over during a nap and the kernel repeats destroys; set coalesce_ms = 0",
+                self.events.receive_buffer_bytes < 64 << 10,
+                "events.receive_buffer is below 64KiB: a burst does not fit, the kernel repeats \
+                 destroys later and forgets NEWs",
             ),
             (
                 !self.events.reliable && self.sinks.iter().any(Sink::reliable),
@@ -195,39 +178,15 @@ impl Config {
         checks.into_iter().filter(|(unwise, _)| *unwise).map(|(_, text)| text).collect()
     }
 
+    /// Takes over all that a reload applies; what needs a restart stays as it is.
+    pub fn take_live(&mut self, new: &Self) {
+        schema::take_live(self, new);
+    }
+
     /// The keys that differ in `new` and that only a restart can apply.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<KeyName> {
         schema::fixed_changes(self, new)
-    }
-}
-
-impl Sink {
-    /// Whether records are held until they are written.
-    #[must_use]
-    pub fn reliable(&self) -> bool {
-        let Self::File(sink) = self;
-        sink.reliable
-    }
-
-    /// The path that the sink writes to.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        let Self::File(sink) = self;
-        &sink.path
-    }
-
-    /// The word for its type.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        let Self::File(_) = self;
-        "file"
-    }
-
-    /// Where it writes to, in words.
-    #[must_use]
-    pub fn target(&self) -> String {
-        self.path().to_string_lossy().into_owned()
     }
 }
 

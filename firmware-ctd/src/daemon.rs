@@ -162,7 +162,7 @@ fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
     let control =
         Control::open(&config.control).map_err(|error| control_failure(config, &error))?;
     let (words, sizes) = (shared.words(), *shared.sizes());
-    let Parts { destroy, state, engine } = shared.into_parts();
+    let Parts { destroy, state, engine, sinks } = shared.into_parts();
     let events = tested.unwrap_or(EventPath::Reliable);
     let mut engine = self::engine(engine, config, &sizes, (events, successor, unheard))?;
     let chance = chance().map_err(|error| Failure::of_io("/dev/urandom", &error))?;
@@ -172,7 +172,7 @@ fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
         requests: RequestSocket::open().map_err(|error| Failure::of_kernel(&error))?,
         control,
         signals,
-        sinks: Sinks::open(config, engine.queue_mut(), started, chance),
+        sinks: Sinks::open(config, engine.queue_mut(), sinks, started, chance),
     };
     let sockets = [edge.state.memory(), edge.destroy.memory()].map(Result::unwrap_or_default);
     if !successor {
@@ -330,22 +330,6 @@ fn tell_buffers(config: &Config, had: u32) {
     }
 }
 
-/// Notes what was applied; what needs a restart stays as it is, to be told of again.
-fn take_over(config: &mut Config, new: &Config) {
-    config.kernel = new.kernel.clone();
-    config.log = new.log.clone();
-    config.events.coalesce_ms = new.events.coalesce_ms;
-    config.events.reliable = new.events.reliable;
-    config.table.refresh_s = new.table.refresh_s;
-    config.retry = config::Retry { capacity: config.retry.capacity, ..new.retry.clone() };
-    for (config::Sink::File(old), config::Sink::File(new)) in
-        config.sinks.iter_mut().zip(&new.sinks)
-    {
-        old.max_bytes = new.max_bytes;
-        old.reliable = new.reliable;
-    }
-}
-
 /// SIGHUP: takes over a changed configuration if it is without fault.
 fn reload(files: &[PathBuf], config: &mut Config, event_loop: &mut EventLoop<'_>) {
     let before = sys::allocations();
@@ -357,7 +341,7 @@ fn reload(files: &[PathBuf], config: &mut Config, event_loop: &mut EventLoop<'_>
             }
             log::apply(&new.log);
             event_loop.reconfigure(&new);
-            take_over(config, &new);
+            config.take_live(&new);
             ::log::info!("configuration read again");
         }
         Err(faults) => {

@@ -319,6 +319,13 @@ impl<'m> RetryQueue<'m> {
         })
     }
 
+    /// Changes whether a sink's records may keep the queue full.
+    pub fn set_reliable(&mut self, sink: usize, reliable: bool) {
+        if let Some(known) = self.reliable.get_mut(sink) {
+            *known = reliable;
+        }
+    }
+
     /// What one sink is owed, to be delivered to it.
     pub fn outbox(&mut self, sink: usize) -> Outbox<'_, 'm> {
         Outbox { queue: self, sink }

@@ -82,7 +82,7 @@ fn a_valid_file_is_told_so_with_its_warnings() {
 #[test]
 fn every_fault_of_every_file_is_printed_and_the_code_is_78() {
     let a = File::new("a", "[table]\ncapacity = 1\nfoo = 2\n");
-    let b = File::new("b", "[retry]\n");
+    let b = File::new("b", "[console]\n");
     let (code, out, err) = run(&["validate", "-c", a.path(), "-c", b.path(), "-c", "/nowhere"]);
     assert_eq!((code, out.as_str()), (78, ""));
     let lines: Vec<_> = err.lines().collect();

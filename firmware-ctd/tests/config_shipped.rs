@@ -19,13 +19,15 @@ fn expected_default_file() -> String {
     let mut out = String::new();
     for section in SCHEMA {
         let brackets = if section.variant.is_some() { ("[[", "]]") } else { ("[", "]") };
+        // Without the mark in front it is a sink beside the default one.
+        let mark = if section.variant.is_none_or(|v| v == "file") { "" } else { "#" };
         out += "\n";
         out += &wrapped(section.help);
-        out += &format!("{}{}{}\n", brackets.0, section.name, brackets.1);
+        out += &format!("{mark}{}{}{}\n", brackets.0, section.name, brackets.1);
         for key in section.keys {
             out += &wrapped(key.help);
             out += &wrapped(&format!("Allowed: {}", key.kind));
-            out += &format!("{} = {}\n", key.name, key.toml_default());
+            out += &format!("{mark}{} = {}\n", key.name, key.toml_default());
         }
     }
     out
@@ -53,6 +55,22 @@ fn the_default_file_shows_every_key_with_its_explanation() {
     let (head, body) = file.split_at(file.find("\n\n").unwrap() + 1);
     assert!(head.lines().all(|line| line.starts_with('#')), "the file begins with a comment");
     assert_eq!(body, expected_default_file(), "config/firmware-ctd.toml is not the schema's");
+}
+
+#[test]
+fn the_sinks_that_are_commented_out_can_be_had() {
+    let file = text("config/firmware-ctd.toml");
+    let with_all: String = file
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|it| !it.starts_with(' ')).unwrap_or(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let path = std::env::temp_dir().join(format!("ctd-shipped-{}", std::process::id()));
+    std::fs::write(&path, with_all).unwrap();
+    let config = config::load(std::slice::from_ref(&path));
+    std::fs::remove_file(&path).unwrap();
+    let kinds: Vec<_> = config.unwrap().sinks.iter().map(config::Sink::kind).collect();
+    assert_eq!(kinds, ["file", "unix", "syslog", "ipfix"]);
 }
 
 #[test]

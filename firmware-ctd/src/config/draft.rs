@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 
 use super::schema::{self, Key, SCHEMA, Section};
-use super::value::{Kind, Quoted, Value};
+use super::value::{Checked, Kind, Quoted, Value};
 use super::{Config, Fault, Faults, FileSink, Log, LogTarget, Place, Sink};
+use crate::ipfix::Exporter;
 use crate::nearest::nearest;
 
 /// Most sinks of a configuration.
@@ -19,8 +20,18 @@ pub const MOST_SINKS: usize = 16;
 pub struct Draft {
     config: Config,
     /// Where each sink was written; shorter than the list while that is the default.
-    sink_places: Vec<(PathBuf, Option<u32>)>,
+    sink_places: Vec<SinkPlace>,
     sinks_replaced: bool,
+}
+
+/// Where a sink was written.
+#[derive(Clone, Debug, Default)]
+struct SinkPlace {
+    file: PathBuf,
+    /// The line that says where it sends to, or the section's.
+    line: Option<u32>,
+    /// The line that says `reliable = true`.
+    reliable: Option<Option<u32>>,
 }
 
 /// A section that values are set in.
@@ -100,8 +111,9 @@ impl Draft {
             return Err(place.fault(format!("more than {MOST_SINKS} sinks")));
         }
         let at = Instance { section, index: self.config.sinks.len() };
-        self.config.sinks.push(Sink::File(FileSink::default()));
-        self.sink_places.push((place.file.to_path_buf(), place.line));
+        self.config.sinks.push(Sink::of_kind(section.variant.unwrap_or_default()));
+        let (file, line) = (place.file.to_path_buf(), place.line);
+        self.sink_places.push(SinkPlace { file, line, reliable: None });
         self.set_defaults(at);
         Ok(at)
     }
@@ -126,9 +138,11 @@ impl Draft {
             .check(value)
             .map_err(|wrong| place.fault(not_allowed(section.name, known, value, wrong)))?;
         known.store(&mut self.config, at.index, checked);
-        if let (Kind::Path(_), Some(known_at)) = (known.kind, self.sink_places.get_mut(at.index)) {
-            if section.variant.is_some() {
-                known_at.1 = place.line;
+        if let (Some(at), true) = (self.sink_places.get_mut(at.index), section.variant.is_some()) {
+            match (known.kind, checked) {
+                (Kind::Path(_) | Kind::Endpoint, _) => at.line = place.line,
+                (Kind::Flag, Checked::Flag(true)) => at.reliable = Some(place.line),
+                _ => {}
             }
         }
         Ok(())
@@ -138,22 +152,54 @@ impl Draft {
     ///
     /// # Errors
     /// `faults` and those of the whole.
-    pub fn finish(self, mut faults: Faults) -> Result<Config, Faults> {
+    pub fn finish(mut self, mut faults: Faults) -> Result<Config, Faults> {
+        for (i, sink) in self.config.sinks.iter_mut().enumerate() {
+            let place = self.sink_places.get(i).cloned().unwrap_or_default();
+            let mut fault = |line, message| {
+                faults.push(Fault { file: place.file.clone(), line, message });
+            };
+            if let Some(why) = sink.best_effort_by_nature() {
+                match place.reliable {
+                    Some(line) => fault(line, format!("sink.reliable = true {why}")),
+                    None => sink.make_best_effort(),
+                }
+            }
+            if let Sink::Ipfix(ipfix) = sink {
+                let number = ipfix.enterprise;
+                if number != 0 && !Exporter::is_usable_enterprise(number) {
+                    let message = format!("sink.enterprise = {number} is that of RFC 5103");
+                    fault(place.line, message);
+                }
+            }
+        }
+        self.find_shared_targets(&mut faults);
+        if faults.is_empty() { Ok(self.into_config()) } else { Err(faults) }
+    }
+
+    /// No two sinks share a target, and none has the daemon's own.
+    fn find_shared_targets(&self, faults: &mut Faults) {
         for (i, sink) in self.config.sinks.iter().enumerate() {
             let others = self.config.sinks.get(..i).unwrap_or_default();
-            let taken = if others.iter().any(|other| other.path() == sink.path()) {
+            let socket = &self.config.control.socket;
+            let target = sink.target();
+            let taken = if others.iter().any(|other| other.target() == target) {
                 "another sink"
-            } else if self.config.control.socket == sink.path() {
+            } else if sink.path() == Some(socket) {
                 "control.socket"
+            } else if sink.path() == Some(&socket.with_extension("state")) {
+                "what outlives the daemon beside control.socket"
             } else {
                 continue;
             };
-            let (file, line) = self.sink_places.get(i).cloned().unwrap_or_default();
-            let path = sink.path().to_string_lossy();
-            let message = format!("sink.path = {} is taken by {taken}", Quoted(&path));
+            let key = match sink {
+                Sink::File(_) | Sink::Unix(_) => "path",
+                Sink::Syslog(_) => "type",
+                Sink::Ipfix(_) => "collector",
+            };
+            let SinkPlace { file, line, .. } = self.sink_places.get(i).cloned().unwrap_or_default();
+            let message = format!("sink.{key} = {} is taken by {taken}", Quoted(&target));
             faults.push(Fault { file, line, message });
         }
-        if faults.is_empty() { Ok(self.into_config()) } else { Err(faults) }
     }
 
     /// The configuration without the check of the whole, for the defaults.
@@ -181,15 +227,12 @@ fn find_section(name: &str, variant: Option<&str>) -> Result<&'static Section, S
         return Ok(first);
     }
     let Some(wanted) = variant else {
-        return Err(format!("[[{name}]] lacks its type; allowed: {}", first_kind(first)));
+        let types = Kind::Choice(schema::SINK_TYPES);
+        return Err(format!("[[{name}]] lacks its type; allowed: {types}"));
     };
     named
         .find(|section| section.variant == Some(wanted))
         .ok_or_else(|| unknown_variant(name, wanted))
-}
-
-fn first_kind(section: &Section) -> Kind {
-    section.keys.first().map_or(Kind::Flag, |key| key.kind)
 }
 
 /// The fault of a section that this version does not have.
@@ -197,14 +240,13 @@ pub(super) fn unknown_section(name: &str) -> String {
     if schema::LATER_SECTIONS.contains(&name) {
         return format!("[{name}] is not built into this version; remove the section");
     }
-    let names = || SCHEMA.iter().map(|section| section.name);
+    // A section of several types is one name.
+    let first = |(i, s): &(usize, &Section)| SCHEMA[..*i].iter().all(|other| other.name != s.name);
+    let names = || SCHEMA.iter().enumerate().filter(first).map(|(_, section)| section.name);
     unknown("section", name, "", &mut names(), &mut names())
 }
 
 fn unknown_variant(name: &str, wanted: &str) -> String {
-    if schema::LATER_SINKS.contains(&wanted) {
-        return format!("{name}.type = {} is not built into this version", Quoted(wanted));
-    }
     let names = || SCHEMA.iter().filter(|s| s.name == name).filter_map(|s| s.variant);
     unknown("type", wanted, " of sink", &mut names(), &mut names())
 }

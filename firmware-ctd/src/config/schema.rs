@@ -3,15 +3,18 @@
 //! Reading, checking, the defaults, the reference in the README and what a reload can apply all
 //! come from [`SCHEMA`]. Defaults are text, read as an untyped front-end's values are.
 
+mod keys;
+
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use log::LevelFilter;
 
 use super::value::{Checked, Kind};
-use super::{Config, DEFAULT_SOCKET, FileSink, Groups, LogTarget, Sink, WhenFull};
-use crate::retry;
-use crate::table::{MAX_CAPACITY, MIN_CAPACITY};
+use super::{Config, Groups, LogTarget, Transport, WhenFull};
+pub(super) use keys::SINK_TYPES;
+pub use keys::{LATER_SECTIONS, SCHEMA};
 
 /// One section.
 #[derive(Debug)]
@@ -53,241 +56,8 @@ pub(super) enum Slot<'a> {
     Level(&'a mut LevelFilter),
     Groups(&'a mut Groups),
     WhenFull(&'a mut WhenFull),
-}
-
-const EVENT_GROUPS: &[&str] = &["new", "update", "destroy"];
-const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
-const POLICIES: &[&str] = &["hold", "drop-oldest"];
-const TARGETS: &[&str] = &["stderr", "syslog"];
-
-/// Longest path of a Unix socket, in bytes: `sun_path` less its final zero.
-const SOCKET_PATH: usize = 107;
-/// Longest path of a file, in bytes, with room for what rotation appends.
-const FILE_PATH: usize = 1000;
-
-/// All sections that this version knows.
-pub static SCHEMA: &[Section] = &[
-    Section { name: "kernel", variant: None, help: "The kernel's own settings.", keys: KERNEL },
-    Section { name: "events", variant: None, help: "How events are received.", keys: EVENTS },
-    Section { name: "table", variant: None, help: "The flow table.", keys: TABLE },
-    Section { name: "retry", variant: None, help: "Records that are owed to sinks.", keys: RETRY },
-    Section {
-        name: "sink",
-        variant: Some("file"),
-        help: "JSON lines into a file, one for each destroyed flow. At most 16 sinks; of several \
-               configuration files, the last that has a sink gives them all.",
-        keys: FILE_SINK,
-    },
-    Section { name: "control", variant: None, help: "The control socket.", keys: CONTROL },
-    Section { name: "log", variant: None, help: "The log.", keys: LOG },
-];
-
-/// Sections that belong to the design and not to this version.
-pub static LATER_SECTIONS: &[&str] = &["checkpoint", "sync", "console"];
-/// Types of `[[sink]]` that belong to the design and not to this version.
-pub static LATER_SINKS: &[&str] = &["unix", "syslog", "ipfix"];
-
-const KERNEL: &[Key] = &[Key {
-    name: "manage_sysctls",
-    kind: Kind::Flag,
-    default: "true",
-    live: true,
-    help: "Switch on nf_conntrack_events, nf_conntrack_acct and nf_conntrack_timestamp.",
-    slot: |c, _| Some(Slot::Flag(&mut c.kernel.manage_sysctls)),
-}];
-
-const EVENTS: &[Key] = &[
-    Key {
-        name: "reliable",
-        kind: Kind::Flag,
-        default: "true",
-        live: true,
-        help: "The kernel keeps and repeats a destroy that did not fit into the receive buffer.",
-        slot: |c, _| Some(Slot::Flag(&mut c.events.reliable)),
-    },
-    Key {
-        name: "receive_buffer",
-        kind: Kind::Size(2048, 256 << 20),
-        default: "512KiB",
-        live: false,
-        help: "Receive buffer of each event socket; most of an event's share is kernel overhead.",
-        slot: |c, _| Some(Slot::U32(&mut c.events.receive_buffer_bytes)),
-    },
-    Key {
-        name: "coalesce_ms",
-        kind: Kind::Number(0, 100),
-        default: "5",
-        live: true,
-        help: "Nap between two reads while events keep coming: fewer wake-ups; 0 = none.",
-        slot: |c, _| Some(Slot::U32(&mut c.events.coalesce_ms)),
-    },
-    Key {
-        name: "groups",
-        kind: Kind::Choices(EVENT_GROUPS),
-        default: "new update destroy",
-        live: false,
-        help: "What is listened to; without new and update only dumps fill the table.",
-        slot: |c, _| Some(Slot::Groups(&mut c.events.groups)),
-    },
-    Key {
-        name: "remember",
-        kind: Kind::Number(256, 1 << 20),
-        default: "16384",
-        live: false,
-        help: "Keys of recent destroys remembered, so that repeats are not counted twice.",
-        slot: |c, _| Some(Slot::U32(&mut c.events.remember)),
-    },
-];
-
-const TABLE: &[Key] = &[
-    Key {
-        name: "capacity",
-        kind: Kind::Number(MIN_CAPACITY, MAX_CAPACITY),
-        default: "16384",
-        live: false,
-        help: "Flows that the table holds, counted in IPv4 flows.",
-        slot: |c, _| Some(Slot::U32(&mut c.table.capacity)),
-    },
-    Key {
-        name: "extensions",
-        kind: Kind::Number(0, MAX_CAPACITY),
-        default: "0",
-        live: false,
-        help: "Flows that may have labels, a helper, a master or sequence adjustments; \
-               0 = a sixteenth of the capacity, at least 16.",
-        slot: |c, _| Some(Slot::U32(&mut c.table.extensions)),
-    },
-    Key {
-        name: "refresh_s",
-        kind: Kind::Number(1, 86_400),
-        default: "60",
-        live: true,
-        help: "Seconds between two dumps that refresh counters and timeouts.",
-        slot: |c, _| Some(Slot::U32(&mut c.table.refresh_s)),
-    },
-];
-
-const RETRY: &[Key] = &[
-    Key {
-        name: "capacity",
-        kind: Kind::Number(*retry::CAPACITIES.start(), *retry::CAPACITIES.end()),
-        default: "1024",
-        live: false,
-        help: "Records of destroyed flows held for sinks; each is held once for all of them.",
-        slot: |c, _| Some(Slot::U32(&mut c.retry.capacity)),
-    },
-    Key {
-        name: "max_delay_s",
-        kind: Kind::Number(1, 3_600),
-        default: "15",
-        live: true,
-        help: "A sink that refused is tried again after a random share of so many seconds.",
-        slot: |c, _| Some(Slot::U32(&mut c.retry.max_delay_s)),
-    },
-    Key {
-        name: "when_full",
-        kind: Kind::Choice(POLICIES),
-        default: "hold",
-        live: true,
-        help: "When a reliable sink keeps the queue full: leave destroys in the kernel, within \
-               the budget, or drop the oldest records and count them.",
-        slot: |c, _| Some(Slot::WhenFull(&mut c.retry.when_full)),
-    },
-    Key {
-        name: "dying_budget_percent",
-        kind: Kind::Number(1, 90),
-        default: "10",
-        live: true,
-        help: "Part of nf_conntrack_max that undelivered destroys may take in the kernel; beyond \
-               it, records are dropped and counted, so that new connections are never refused.",
-        slot: |c, _| Some(Slot::U32(&mut c.retry.dying_budget_percent)),
-    },
-    Key {
-        name: "stall_s",
-        kind: Kind::Number(1, 3_600),
-        default: "10",
-        live: true,
-        help: "Seconds after which a worker that does nothing is taken for stuck: the kernel then \
-               keeps destroys no longer for it.",
-        slot: |c, _| Some(Slot::U32(&mut c.retry.stall_s)),
-    },
-];
-
-const FILE_SINK: &[Key] = &[
-    Key {
-        name: "type",
-        kind: Kind::Choice(&["file"]),
-        default: "file",
-        live: false,
-        help: "The type of the sink; must be given.",
-        slot: |_, _| None,
-    },
-    Key {
-        name: "path",
-        kind: Kind::Path(FILE_PATH),
-        default: "/tmp/firmware-ctd/flows.jsonl",
-        live: false,
-        help: "The file; no two sinks may share one.",
-        slot: |c, i| file_sink(c, i).map(|s| Slot::Path(&mut s.path)),
-    },
-    Key {
-        name: "max_bytes",
-        kind: Kind::Size(4096, 1 << 40),
-        default: "1MiB",
-        live: true,
-        help: "Size at which the file is rotated; at most twice that is on disk.",
-        slot: |c, i| file_sink(c, i).map(|s| Slot::U64(&mut s.max_bytes)),
-    },
-    Key {
-        name: "reliable",
-        kind: Kind::Flag,
-        default: "true",
-        live: true,
-        help: "Hold records until they are written; otherwise drop and count them.",
-        slot: |c, i| file_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
-    },
-];
-
-const CONTROL: &[Key] = &[
-    Key {
-        name: "socket",
-        kind: Kind::Path(SOCKET_PATH),
-        default: DEFAULT_SOCKET,
-        live: false,
-        help: "The Unix socket for status, flows and events.",
-        slot: |c, _| Some(Slot::Path(&mut c.control.socket)),
-    },
-    Key {
-        name: "clients",
-        kind: Kind::Number(1, 64),
-        default: "8",
-        live: false,
-        help: "Clients served at a time; one more is refused with a message.",
-        slot: |c, _| Some(Slot::U32(&mut c.control.clients)),
-    },
-];
-
-const LOG: &[Key] = &[
-    Key {
-        name: "target",
-        kind: Kind::Choice(TARGETS),
-        default: "stderr",
-        live: true,
-        help: "Where lines go; syslog is /dev/log, and stderr while there is none.",
-        slot: |c, _| Some(Slot::Target(&mut c.log.target)),
-    },
-    Key {
-        name: "level",
-        kind: Kind::Choice(LEVELS),
-        default: "info",
-        live: true,
-        help: "The least important lines that are still written.",
-        slot: |c, _| Some(Slot::Level(&mut c.log.level)),
-    },
-];
-
-fn file_sink(config: &mut Config, index: usize) -> Option<&mut FileSink> {
-    config.sinks.get_mut(index).map(|Sink::File(sink)| sink)
+    Endpoint(&'a mut SocketAddr),
+    Transport(&'a mut Transport),
 }
 
 impl Key {
@@ -310,6 +80,23 @@ impl Key {
 }
 
 impl Slot<'_> {
+    /// Takes over the value of the same key of another configuration.
+    fn take(self, from: Self) {
+        match (self, from) {
+            (Self::Flag(to), Self::Flag(from)) => *to = *from,
+            (Self::U32(to), Self::U32(from)) => *to = *from,
+            (Self::U64(to), Self::U64(from)) => *to = *from,
+            (Self::Path(to), Self::Path(from)) => to.clone_from(from),
+            (Self::Target(to), Self::Target(from)) => *to = *from,
+            (Self::Level(to), Self::Level(from)) => *to = *from,
+            (Self::Groups(to), Self::Groups(from)) => *to = *from,
+            (Self::WhenFull(to), Self::WhenFull(from)) => *to = *from,
+            (Self::Endpoint(to), Self::Endpoint(from)) => *to = *from,
+            (Self::Transport(to), Self::Transport(from)) => *to = *from,
+            _ => {}
+        }
+    }
+
     /// The kind of the key and its slot belong together; a test sets every key of the schema.
     fn store(self, value: Checked<'_>) {
         match (self, value) {
@@ -321,6 +108,8 @@ impl Slot<'_> {
             (Self::Level(slot), Checked::Choice(which)) => *slot = level(which),
             (Self::Groups(slot), Checked::Choices(bits)) => *slot = groups(bits),
             (Self::WhenFull(slot), Checked::Choice(which)) => *slot = when_full(which),
+            (Self::Endpoint(slot), Checked::Endpoint(address)) => *slot = address,
+            (Self::Transport(slot), Checked::Choice(which)) => *slot = transport(which),
             _ => {}
         }
     }
@@ -328,6 +117,10 @@ impl Slot<'_> {
 
 const fn when_full(which: usize) -> WhenFull {
     if which == 0 { WhenFull::Hold } else { WhenFull::DropOldest }
+}
+
+const fn transport(which: usize) -> Transport {
+    if which == 0 { Transport::Tcp } else { Transport::Udp }
 }
 
 const fn target(which: usize) -> LogTarget {
@@ -370,12 +163,30 @@ pub(super) fn fixed_changes(old: &Config, new: &Config) -> Vec<KeyName> {
     for section in SCHEMA {
         let instances = if section.variant.is_some() { most } else { 1 };
         for key in section.keys.iter().filter(|key| !key.live) {
-            if (0..instances).any(|i| key.differs(&mut old, &mut new, i)) {
-                changed.push(KeyName { section: section.name, key: key.name });
+            let name = KeyName { section: section.name, key: key.name };
+            let differs = (0..instances).any(|i| key.differs(&mut old, &mut new, i));
+            if differs && !changed.contains(&name) {
+                changed.push(name);
             }
         }
     }
     changed
+}
+
+/// Takes over what a reload applies.
+pub(super) fn take_live(old: &mut Config, new: &Config) {
+    let mut new = new.clone();
+    let most = old.sinks.len().max(new.sinks.len());
+    for section in SCHEMA {
+        let instances = if section.variant.is_some() { most } else { 1 };
+        for key in section.keys.iter().filter(|key| key.live) {
+            for i in 0..instances {
+                if let (Some(to), Some(from)) = ((key.slot)(old, i), (key.slot)(&mut new, i)) {
+                    to.take(from);
+                }
+            }
+        }
+    }
 }
 
 /// Writes the reference of all keys as Markdown.
@@ -410,7 +221,9 @@ impl fmt::Display for TomlDefault<'_> {
         let text = self.0.default;
         match self.0.kind {
             Kind::Flag | Kind::Number(..) => f.write_str(text),
-            Kind::Size(..) | Kind::Path(_) | Kind::Choice(_) => write!(f, "\"{text}\""),
+            Kind::Size(..) | Kind::Path(_) | Kind::Choice(_) | Kind::Endpoint => {
+                write!(f, "\"{text}\"")
+            }
             Kind::Choices(_) => {
                 for (i, word) in text.split(' ').enumerate() {
                     write!(f, "{}\"{word}\"", if i == 0 { "[" } else { ", " })?;

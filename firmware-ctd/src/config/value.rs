@@ -5,6 +5,7 @@
 //! [`Value::Untyped`], which each [`Kind`] reads in its own way.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 /// A value as written by the user.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +97,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Some of these, each once; the last always.
     Choices(&'static [&'static str]),
+    /// An address with a port.
+    Endpoint,
 }
 
 /// A value that its kind allows.
@@ -111,6 +114,8 @@ pub enum Checked<'a> {
     Choice(usize),
     /// Of a [`Kind::Choices`]: a bit each, the first in the lowest.
     Choices(u32),
+    /// Of a [`Kind::Endpoint`].
+    Endpoint(SocketAddr),
 }
 
 impl Kind {
@@ -128,6 +133,7 @@ impl Kind {
             Self::Path(longest) => path(text(value)?, longest).map(Checked::Path),
             Self::Choice(names) => choice(text(value)?, names).map(Checked::Choice),
             Self::Choices(names) => choices(value, names).map(Checked::Choices),
+            Self::Endpoint => endpoint(text(value)?).map(Checked::Endpoint),
         }
     }
 }
@@ -141,6 +147,9 @@ impl fmt::Display for Kind {
             Self::Size(min, max) => write!(f, "size, {} to {}", Size(min), Size(max)),
             Self::Path(longest) => write!(f, "absolute path, at most {longest} bytes"),
             Self::Choice(names) => alternatives(f, names, " or "),
+            Self::Endpoint => {
+                f.write_str("address and port, as 192.0.2.9:4739 or [2001:db8::9]:4739")
+            }
             Self::Choices(names) => {
                 f.write_str("list of ")?;
                 alternatives(f, names, " and ")?;
@@ -272,6 +281,11 @@ fn path(text: &str, longest: usize) -> Result<&str, &'static str> {
     } else {
         Ok(text)
     }
+}
+
+fn endpoint(text: &str) -> Result<SocketAddr, &'static str> {
+    let address: SocketAddr = text.parse().map_err(|_| "is not an address with a port")?;
+    if address.port() == 0 { Err("has no port") } else { Ok(address) }
 }
 
 fn choice(text: &str, names: &[&str]) -> Result<usize, &'static str> {

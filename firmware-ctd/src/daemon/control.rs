@@ -58,13 +58,7 @@ impl Control {
     /// `AddrInUse` if a living daemon answers there, or something else than a socket lies there.
     pub fn open(config: &config::Control) -> io::Result<Self> {
         let path = config.socket.clone();
-        remove_stale(&path)?;
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        let listener = UnixListener::bind(&path)?;
-        listener.set_nonblocking(true)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+        let listener = listen(&path)?;
         let count = usize::try_from(config.clients).unwrap_or(1);
         Ok(Self {
             listener,
@@ -193,6 +187,19 @@ impl Drop for Control {
         // It is ours; if somebody took it away already, all the better.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Makes a listening socket, mode 0660, with its directory; one that a dead daemon left is
+/// replaced.
+pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+    remove_stale(path)?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
 }
 
 /// Removes the socket of a daemon that lives no more.

@@ -164,7 +164,7 @@ impl<'m> EventLoop<'m> {
         self.engine.set_settings(settings);
         self.pressure.set_policy(Self::policy(config));
         self.engine.set_dropping(self.pressure.dropping());
-        self.edge.sinks.reconfigure(config);
+        self.edge.sinks.reconfigure(config, self.engine.queue_mut());
     }
 
     /// Asks for what the configuration wants of events; what they are worth then.

@@ -1,7 +1,7 @@
 //! The memory that outlives a worker: one mapping, of a file beside the control socket.
 //!
 //! ```text
-//! | words for all processes | destroys received | states received | engine |
+//! | words for all processes | destroys received | states received | engine | windows of sinks |
 //! ```
 //!
 //! While the supervisor lives, a new worker takes over where the last one was killed. When both are
@@ -16,6 +16,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::sink::Sinks;
 use super::sys::{self, Batch, Mapping};
 use crate::config::Config;
 use crate::engine::Sizes;
@@ -135,6 +136,8 @@ pub struct Parts {
     pub state: Batch,
     /// The engine's memory.
     pub engine: &'static mut [u32],
+    /// What sinks keep.
+    pub sinks: &'static mut [u32],
 }
 
 impl Shared {
@@ -147,7 +150,8 @@ impl Shared {
         let words = Mapping::SHARED
             + Batch::words(BATCH, DESTROY_BYTES)
             + Batch::words(BATCH, STATE_BYTES)
-            + sizes.words();
+            + sizes.words()
+            + Sinks::words(config);
         let identity = identity(sizes, boot_id);
         let path = path(&config.control.socket);
         let (file, taken_over) = match open_locked(&path, words as u64 * 4, &identity) {
@@ -192,10 +196,12 @@ impl Shared {
         let own = self.mapping.own();
         let (destroy, own) = own.split_at_mut(Batch::words(BATCH, DESTROY_BYTES));
         let (state, own) = own.split_at_mut(Batch::words(BATCH, STATE_BYTES));
+        let (engine, sinks) = own.split_at_mut(self.sizes.words());
         Parts {
             destroy: Batch::adopt(destroy, BATCH, DESTROY_BYTES),
             state: Batch::adopt(state, BATCH, STATE_BYTES),
-            engine: &mut own[..self.sizes.words()],
+            engine,
+            sinks,
         }
     }
 }
@@ -226,11 +232,12 @@ fn open_locked(
     let file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     lock(&file)?;
-    let taken_over = file.metadata()?.len() == len && is_of(&file, identity)?;
+    let taken_over = is_of(&file, identity).unwrap_or(false);
     if !taken_over {
         file.set_len(0)?;
-        file.set_len(len)?;
     }
+    // With other sinks, what they keep takes another room at the end.
+    file.set_len(len)?;
     Ok((file, taken_over))
 }
 

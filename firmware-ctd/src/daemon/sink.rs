@@ -9,12 +9,18 @@
 //! the turn in which something happened there.
 
 mod file;
+mod ipfix;
+mod syslog;
+mod unix;
 
 pub use file::FileSink;
+pub use ipfix::{TcpSink, UdpSink};
+pub use syslog::SyslogSink;
+pub use unix::UnixSink;
 
 use nix::sys::epoll::Epoll;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Transport};
 use crate::hash::KeyHash;
 use crate::retry::{MOST_SINKS, Outbox, RetryQueue, SinkCount, SinkId};
 use crate::time::{Duration, Instant, Now};
@@ -71,6 +77,9 @@ pub struct SinkState<'s> {
     pub failures: u64,
     /// Number of the last error (`errno`), 0 if it has been overcome.
     pub errno: i32,
+    /// Records that count as delivered and are kept to be sent again, since they may not have been
+    /// read.
+    pub unconfirmed: u32,
 }
 
 /// All sinks of the configuration.
@@ -90,27 +99,52 @@ impl Sinks {
     /// Opens every sink. One that cannot be opened is tried again later. What a predecessor left
     /// half done is looked after first: `queue` is as it left it.
     #[must_use]
-    pub fn open(config: &Config, queue: &mut RetryQueue<'_>, now: Instant, chance: u32) -> Self {
-        let sinks = config.sinks.iter().enumerate();
-        let open = |(at, sink): (usize, &config::Sink)| -> Box<dyn Sink> {
-            match sink {
+    pub fn open(
+        config: &Config,
+        queue: &mut RetryQueue<'_>,
+        mut memory: &'static mut [u32],
+        now: Instant,
+        chance: u32,
+    ) -> Self {
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::with_capacity(config.sinks.len());
+        for (at, sink) in config.sinks.iter().enumerate() {
+            sinks.push(match sink {
                 config::Sink::File(file) => {
                     Box::new(FileSink::open(file, &mut queue.outbox(at), now))
                 }
-            }
-        };
-        let sinks = sinks.map(open).collect();
+                config::Sink::Unix(unix) => Box::new(UnixSink::new(unix)),
+                config::Sink::Syslog(_) => Box::new(SyslogSink::new()),
+                config::Sink::Ipfix(ipfix) => match ipfix.transport {
+                    Transport::Udp => Box::new(UdpSink::new(ipfix, sink.target())),
+                    Transport::Tcp => {
+                        let words = TcpSink::words(ipfix);
+                        let (own, rest) = core::mem::take(&mut memory).split_at_mut(words);
+                        memory = rest;
+                        Box::new(TcpSink::new(ipfix, sink.target(), id(sink), own))
+                    }
+                },
+            });
+        }
         Self { sinks, ready: [false; MOST_SINKS], grace: grace(config), chance: chance | 1 }
+    }
+
+    /// Words of memory that outlive a worker.
+    #[must_use]
+    pub fn words(config: &Config) -> usize {
+        let words = config.sinks.iter().map(|sink| match sink {
+            config::Sink::Ipfix(ipfix) if ipfix.transport == Transport::Tcp => {
+                TcpSink::words(ipfix)
+            }
+            _ => 0,
+        });
+        words.sum()
     }
 
     /// The sinks of a configuration as the queue knows them.
     #[must_use]
     pub fn ids(config: &Config) -> Vec<SinkId> {
-        let ids = config.sinks.iter().map(|sink| SinkId {
-            id: id_of(sink.kind(), &sink.target()),
-            reliable: sink.reliable(),
-        });
-        ids.collect()
+        let sinks = config.sinks.iter();
+        sinks.map(|sink| SinkId { id: id(sink), reliable: sink.reliable() }).collect()
     }
 
     /// Something happened at a descriptor with this token; whether it is a sink's.
@@ -149,10 +183,13 @@ impl Sinks {
     }
 
     /// Takes over what a changed configuration may change while the daemon runs.
-    pub fn reconfigure(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config, queue: &mut RetryQueue<'_>) {
         self.grace = grace(config);
-        for (sink, config) in self.sinks.iter_mut().zip(&config.sinks) {
-            sink.reconfigure(config);
+        for (at, (sink, config)) in self.sinks.iter_mut().zip(&config.sinks).enumerate() {
+            if sink.state().kind == config.kind() {
+                sink.reconfigure(config);
+                queue.set_reliable(at, config.reliable());
+            }
         }
     }
 
@@ -171,9 +208,9 @@ fn grace(config: &Config) -> Duration {
 }
 
 /// Tells a sink from all others, also after a restart; never 0.
-fn id_of(kind: &str, target: &str) -> u64 {
+fn id(sink: &config::Sink) -> u64 {
     let mut hash = KeyHash::new64([0, 0]);
-    for byte in kind.bytes().chain([b' ']).chain(target.bytes()) {
+    for byte in sink.kind().bytes().chain([b' ']).chain(sink.target().bytes()) {
         hash.word(u32::from(byte));
     }
     hash.finish64().max(1)

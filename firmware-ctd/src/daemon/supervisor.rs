@@ -195,7 +195,7 @@ impl Supervisor {
             Some(Signal::SIGHUP) => {
                 // The next worker begins with it; the worker of now tells what is wrong.
                 if let Ok(new) = crate::config::load(&self.files) {
-                    super::take_over(&mut self.birth.config, &new);
+                    self.birth.config.take_live(&new);
                 }
                 self.send_to_worker(Signal::SIGHUP);
             }

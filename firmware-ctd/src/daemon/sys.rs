@@ -223,6 +223,43 @@ pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
     })
 }
 
+/// Bytes of a TCP connection that its peer has not acknowledged (`SIOCOUTQ`).
+///
+/// # Errors
+///
+/// What ioctl(2) says.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u32::try_from(bytes).unwrap_or(0))
+}
+
+/// The window that the peer of a TCP connection offers now; nothing where the kernel does not tell
+/// (before 5.4). `tcpi_snd_wnd` of `struct tcp_info`, `include/uapi/linux/tcp.h`.
+#[must_use]
+pub fn offered_window(socket: BorrowedFd<'_>) -> Option<u32> {
+    const SND_WND: usize = 228;
+    let mut info = [0_u8; 256];
+    let mut len = libc::socklen_t::try_from(info.len()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `len` bytes to `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    let told = result == 0 && len as usize >= SND_WND + 4;
+    let bytes = info[SND_WND..].first_chunk().filter(|_| told)?;
+    Some(u32::from_ne_bytes(*bytes))
+}
+
 /// Room for many datagrams, received by one system call.
 ///
 /// It may lie in memory that outlives the process. The kernel writes how long a datagram is after

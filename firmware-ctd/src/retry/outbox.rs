@@ -1,7 +1,7 @@
 //! The queue as one sink sees it: what to send next, what is in flight, and when to try again.
 
 use super::RetryQueue;
-use super::block::Note;
+use super::block::{Note, SinkCount};
 use crate::record::{Record, stored};
 use crate::time::{Duration, Instant};
 
@@ -73,6 +73,12 @@ impl Outbox<'_, '_> {
             block.note = note;
         });
         queue.count();
+    }
+
+    /// What the queue counts for the sink.
+    #[must_use]
+    pub fn count(&self) -> SinkCount {
+        self.queue.count_of(self.sink)
     }
 
     /// What the sink noted last.

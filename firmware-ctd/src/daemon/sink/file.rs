@@ -232,13 +232,14 @@ impl Sink for FileSink {
     }
 
     fn reconfigure(&mut self, config: &config::Sink) {
-        let config::Sink::File(config) = config;
-        self.max_bytes = config.max_bytes;
+        if let config::Sink::File(config) = config {
+            self.max_bytes = config.max_bytes;
+        }
     }
 
     fn state(&self) -> SinkState<'_> {
         let (failures, errno) = (self.failures, self.errno);
-        SinkState { kind: "file", target: &self.target, failures, errno }
+        SinkState { kind: "file", target: &self.target, failures, errno, unconfirmed: 0 }
     }
 }
 

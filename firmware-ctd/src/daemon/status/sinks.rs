@@ -84,6 +84,7 @@ impl Facts<'_, '_> {
             ("delivered", count.delivered),
             ("owed", u64::from(count.owed)),
             ("in_flight", u64::from(count.in_flight)),
+            ("unconfirmed", u64::from(sink.unconfirmed)),
             ("retried", count.retried),
             ("attempts", u64::from(count.attempts)),
             ("oldest_s", self.oldest_s(&count)),
@@ -160,6 +161,11 @@ impl Facts<'_, '_> {
         if count.owed > 0 {
             out.str(", the oldest for ");
             super::span(out, self.oldest_s(&count));
+        }
+        if sink.unconfirmed > 0 {
+            out.str("\n         ");
+            out.number(u64::from(sink.unconfirmed));
+            out.str(" delivered records are kept: they may not have been read yet");
         }
         out.str("\n");
         if sink.errno != 0 {

@@ -1,0 +1,377 @@
+//! The sections and keys themselves.
+
+use super::{Key, Section, Slot};
+use crate::config::value::Kind;
+use crate::config::{Config, DEFAULT_SOCKET, FileSink, IpfixSink, Sink, SyslogSink, UnixSink};
+use crate::retry;
+use crate::table::{MAX_CAPACITY, MIN_CAPACITY};
+
+const EVENT_GROUPS: &[&str] = &["new", "update", "destroy"];
+const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
+/// Values of `type` of a sink.
+pub(in crate::config) const SINK_TYPES: &[&str] = &["file", "unix", "syslog", "ipfix"];
+const TRANSPORTS: &[&str] = &["tcp", "udp"];
+const POLICIES: &[&str] = &["hold", "drop-oldest"];
+const TARGETS: &[&str] = &["stderr", "syslog"];
+
+/// Longest path of a Unix socket, in bytes: `sun_path` less its final zero.
+const SOCKET_PATH: usize = 107;
+/// Longest path of a file, in bytes, with room for what rotation appends.
+const FILE_PATH: usize = 1000;
+
+const RELIABLE: &str = "Hold records until they are delivered, in the kernel if need be; \
+                        otherwise the oldest give way when the queue is full.";
+
+const fn sink_type(names: &'static [&'static str], default: &'static str) -> Key {
+    Key {
+        name: "type",
+        kind: Kind::Choice(names),
+        default,
+        live: false,
+        help: "The type of the sink; must be given.",
+        slot: |_, _| None,
+    }
+}
+
+/// All sections that this version knows.
+pub static SCHEMA: &[Section] = &[
+    Section { name: "kernel", variant: None, help: "The kernel's own settings.", keys: KERNEL },
+    Section { name: "events", variant: None, help: "How events are received.", keys: EVENTS },
+    Section { name: "table", variant: None, help: "The flow table.", keys: TABLE },
+    Section { name: "retry", variant: None, help: "Records that are owed to sinks.", keys: RETRY },
+    Section {
+        name: "sink",
+        variant: Some("file"),
+        help: "JSON lines into a file, one for each destroyed flow. At most 16 sinks; of several \
+               configuration files, the last that has a sink gives them all.",
+        keys: FILE_SINK,
+    },
+    Section {
+        name: "sink",
+        variant: Some("unix"),
+        help: "JSON lines to one local program that connects to a Unix stream socket and answers \
+               \"ack N\" for the first N lines of its connection.",
+        keys: UNIX_SINK,
+    },
+    Section {
+        name: "sink",
+        variant: Some("syslog"),
+        help: "JSON lines to /dev/log, best effort: nobody says what arrived, but what is not \
+               taken at once is sent later.",
+        keys: SYSLOG_SINK,
+    },
+    Section {
+        name: "sink",
+        variant: Some("ipfix"),
+        help: "Flows to an IPFIX collector. By TCP, what the collector may not have read is sent \
+               again after a broken connection; UDP is best effort.",
+        keys: IPFIX_SINK,
+    },
+    Section { name: "control", variant: None, help: "The control socket.", keys: CONTROL },
+    Section { name: "log", variant: None, help: "The log.", keys: LOG },
+];
+
+/// Sections that belong to the design and not to this version.
+pub static LATER_SECTIONS: &[&str] = &["checkpoint", "sync", "console"];
+
+const KERNEL: &[Key] = &[Key {
+    name: "manage_sysctls",
+    kind: Kind::Flag,
+    default: "true",
+    live: true,
+    help: "Switch on nf_conntrack_events, nf_conntrack_acct and nf_conntrack_timestamp.",
+    slot: |c, _| Some(Slot::Flag(&mut c.kernel.manage_sysctls)),
+}];
+
+const EVENTS: &[Key] = &[
+    Key {
+        name: "reliable",
+        kind: Kind::Flag,
+        default: "true",
+        live: true,
+        help: "The kernel keeps and repeats a destroy that did not fit into the receive buffer.",
+        slot: |c, _| Some(Slot::Flag(&mut c.events.reliable)),
+    },
+    Key {
+        name: "receive_buffer",
+        kind: Kind::Size(2048, 256 << 20),
+        default: "512KiB",
+        live: false,
+        help: "Receive buffer of each event socket; most of an event's share is kernel overhead.",
+        slot: |c, _| Some(Slot::U32(&mut c.events.receive_buffer_bytes)),
+    },
+    Key {
+        name: "coalesce_ms",
+        kind: Kind::Number(0, 100),
+        default: "5",
+        live: true,
+        help: "Nap between two reads while events keep coming: fewer wake-ups; 0 = none.",
+        slot: |c, _| Some(Slot::U32(&mut c.events.coalesce_ms)),
+    },
+    Key {
+        name: "groups",
+        kind: Kind::Choices(EVENT_GROUPS),
+        default: "new update destroy",
+        live: false,
+        help: "What is listened to; without new and update only dumps fill the table.",
+        slot: |c, _| Some(Slot::Groups(&mut c.events.groups)),
+    },
+    Key {
+        name: "remember",
+        kind: Kind::Number(256, 1 << 20),
+        default: "16384",
+        live: false,
+        help: "Keys of recent destroys remembered, so that repeats are not counted twice.",
+        slot: |c, _| Some(Slot::U32(&mut c.events.remember)),
+    },
+];
+
+const TABLE: &[Key] = &[
+    Key {
+        name: "capacity",
+        kind: Kind::Number(MIN_CAPACITY, MAX_CAPACITY),
+        default: "16384",
+        live: false,
+        help: "Flows that the table holds, counted in IPv4 flows.",
+        slot: |c, _| Some(Slot::U32(&mut c.table.capacity)),
+    },
+    Key {
+        name: "extensions",
+        kind: Kind::Number(0, MAX_CAPACITY),
+        default: "0",
+        live: false,
+        help: "Flows that may have labels, a helper, a master or sequence adjustments; \
+               0 = a sixteenth of the capacity, at least 16.",
+        slot: |c, _| Some(Slot::U32(&mut c.table.extensions)),
+    },
+    Key {
+        name: "refresh_s",
+        kind: Kind::Number(1, 86_400),
+        default: "60",
+        live: true,
+        help: "Seconds between two dumps that refresh counters and timeouts.",
+        slot: |c, _| Some(Slot::U32(&mut c.table.refresh_s)),
+    },
+];
+
+const RETRY: &[Key] = &[
+    Key {
+        name: "capacity",
+        kind: Kind::Number(*retry::CAPACITIES.start(), *retry::CAPACITIES.end()),
+        default: "1024",
+        live: false,
+        help: "Records of destroyed flows held for sinks; each is held once for all of them.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.capacity)),
+    },
+    Key {
+        name: "max_delay_s",
+        kind: Kind::Number(1, 3_600),
+        default: "15",
+        live: true,
+        help: "A sink that refused is tried again after a random share of so many seconds.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.max_delay_s)),
+    },
+    Key {
+        name: "when_full",
+        kind: Kind::Choice(POLICIES),
+        default: "hold",
+        live: true,
+        help: "When a reliable sink keeps the queue full: leave destroys in the kernel, within \
+               the budget, or drop the oldest records and count them.",
+        slot: |c, _| Some(Slot::WhenFull(&mut c.retry.when_full)),
+    },
+    Key {
+        name: "dying_budget_percent",
+        kind: Kind::Number(1, 90),
+        default: "10",
+        live: true,
+        help: "Part of nf_conntrack_max that undelivered destroys may take in the kernel; beyond \
+               it, records are dropped and counted, so that new connections are never refused.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.dying_budget_percent)),
+    },
+    Key {
+        name: "stall_s",
+        kind: Kind::Number(1, 3_600),
+        default: "10",
+        live: true,
+        help: "Seconds after which a worker that does nothing is taken for stuck: the kernel then \
+               keeps destroys no longer for it.",
+        slot: |c, _| Some(Slot::U32(&mut c.retry.stall_s)),
+    },
+];
+
+const FILE_SINK: &[Key] = &[
+    sink_type(&["file"], "file"),
+    Key {
+        name: "path",
+        kind: Kind::Path(FILE_PATH),
+        default: "/tmp/firmware-ctd/flows.jsonl",
+        live: false,
+        help: "The file; no two sinks may share one.",
+        slot: |c, i| file_sink(c, i).map(|s| Slot::Path(&mut s.path)),
+    },
+    Key {
+        name: "max_bytes",
+        kind: Kind::Size(4096, 1 << 40),
+        default: "1MiB",
+        live: true,
+        help: "Size at which the file is rotated; at most twice that is on disk.",
+        slot: |c, i| file_sink(c, i).map(|s| Slot::U64(&mut s.max_bytes)),
+    },
+    Key {
+        name: "reliable",
+        kind: Kind::Flag,
+        default: "true",
+        live: true,
+        help: RELIABLE,
+        slot: |c, i| file_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
+    },
+];
+
+const UNIX_SINK: &[Key] = &[
+    sink_type(&["unix"], "unix"),
+    Key {
+        name: "path",
+        kind: Kind::Path(SOCKET_PATH),
+        default: "/var/run/firmware-ctd.records",
+        live: false,
+        help: "The socket.",
+        slot: |c, i| unix_sink(c, i).map(|s| Slot::Path(&mut s.path)),
+    },
+    Key {
+        name: "reliable",
+        kind: Kind::Flag,
+        default: "true",
+        live: true,
+        help: RELIABLE,
+        slot: |c, i| unix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
+    },
+];
+
+const SYSLOG_SINK: &[Key] = &[
+    sink_type(&["syslog"], "syslog"),
+    Key {
+        name: "reliable",
+        kind: Kind::Flag,
+        default: "false",
+        live: true,
+        help: "Only false: nobody says what arrived.",
+        slot: |c, i| syslog_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
+    },
+];
+
+const IPFIX_SINK: &[Key] = &[
+    sink_type(&["ipfix"], "ipfix"),
+    Key {
+        name: "collector",
+        kind: Kind::Endpoint,
+        default: "127.0.0.1:4739",
+        live: false,
+        help: "The collector; no two sinks may share one by the same transport.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Endpoint(&mut s.collector)),
+    },
+    Key {
+        name: "transport",
+        kind: Kind::Choice(TRANSPORTS),
+        default: "tcp",
+        live: false,
+        help: "How it is reached.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Transport(&mut s.transport)),
+    },
+    Key {
+        name: "reliable",
+        kind: Kind::Flag,
+        default: "true",
+        live: true,
+        help: "As with a file; with UDP only false, which is then the default.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
+    },
+    Key {
+        name: "replay_bytes",
+        kind: Kind::Size(16 << 10, 16 << 20),
+        default: "256KiB",
+        live: false,
+        help: "With TCP, sent messages kept until the collector must have read them: at least the \
+               largest window that it offers.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.replay_bytes)),
+    },
+    Key {
+        name: "template_refresh_s",
+        kind: Kind::Number(1, 86_400),
+        default: "600",
+        live: true,
+        help: "Seconds between two sendings of templates (UDP) and of the exporter's counters.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.template_refresh_s)),
+    },
+    Key {
+        name: "domain",
+        kind: Kind::Number(0, u32::MAX),
+        default: "1",
+        live: false,
+        help: "The observation domain: tells routers behind one address apart.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.domain)),
+    },
+    Key {
+        name: "enterprise",
+        kind: Kind::Number(0, u32::MAX),
+        default: "0",
+        live: false,
+        help: "Private enterprise number under which zone (element 1) and mark (element 2) are \
+               exported; 0 = they are not.",
+        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.enterprise)),
+    },
+];
+
+const CONTROL: &[Key] = &[
+    Key {
+        name: "socket",
+        kind: Kind::Path(SOCKET_PATH),
+        default: DEFAULT_SOCKET,
+        live: false,
+        help: "The Unix socket for status, flows and events.",
+        slot: |c, _| Some(Slot::Path(&mut c.control.socket)),
+    },
+    Key {
+        name: "clients",
+        kind: Kind::Number(1, 64),
+        default: "8",
+        live: false,
+        help: "Clients served at a time; one more is refused with a message.",
+        slot: |c, _| Some(Slot::U32(&mut c.control.clients)),
+    },
+];
+
+const LOG: &[Key] = &[
+    Key {
+        name: "target",
+        kind: Kind::Choice(TARGETS),
+        default: "stderr",
+        live: true,
+        help: "Where lines go; syslog is /dev/log, and stderr while there is none.",
+        slot: |c, _| Some(Slot::Target(&mut c.log.target)),
+    },
+    Key {
+        name: "level",
+        kind: Kind::Choice(LEVELS),
+        default: "info",
+        live: true,
+        help: "The least important lines that are still written.",
+        slot: |c, _| Some(Slot::Level(&mut c.log.level)),
+    },
+];
+
+fn file_sink(config: &mut Config, index: usize) -> Option<&mut FileSink> {
+    if let Sink::File(sink) = config.sinks.get_mut(index)? { Some(sink) } else { None }
+}
+
+fn unix_sink(config: &mut Config, index: usize) -> Option<&mut UnixSink> {
+    if let Sink::Unix(sink) = config.sinks.get_mut(index)? { Some(sink) } else { None }
+}
+
+fn syslog_sink(config: &mut Config, index: usize) -> Option<&mut SyslogSink> {
+    if let Sink::Syslog(sink) = config.sinks.get_mut(index)? { Some(sink) } else { None }
+}
+
+fn ipfix_sink(config: &mut Config, index: usize) -> Option<&mut IpfixSink> {
+    if let Sink::Ipfix(sink) = config.sinks.get_mut(index)? { Some(sink) } else { None }
+}

@@ -39,6 +39,15 @@ impl Status {
         number(&self.0["sinks"][0][name], name)
     }
 
+    /// Every sink.
+    ///
+    /// # Panics
+    /// When there is no list of them.
+    #[must_use]
+    pub fn sinks(&self) -> &[Value] {
+        self.0["sinks"].as_array().unwrap_or_else(|| panic!("the status has no list of sinks"))
+    }
+
     /// Flows in the table.
     #[must_use]
     pub fn flows(&self) -> u64 {

@@ -48,7 +48,9 @@ impl Drop for Guard {
     }
 }
 
-/// `nf_conntrack_max` raised; put back when dropped, or when this process ends in any way.
+const MAXIMUM: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// `nf_conntrack_max` changed; put back when dropped, or when this process ends in any way.
 #[derive(Debug)]
 pub struct RaisedMaximum {
     _guard: Guard,
@@ -63,21 +65,30 @@ impl RaisedMaximum {
     /// # Errors
     /// When it cannot be set: not root, or inside a container.
     pub fn to(flows: u32) -> io::Result<Option<Self>> {
-        let path = PathBuf::from("/proc/sys/net/netfilter/nf_conntrack_max");
-        let before = fs::read_to_string(&path)?.trim().to_owned();
-        if before.parse().is_ok_and(|now: u32| now >= flows) {
+        let before = fs::read_to_string(MAXIMUM)?;
+        if before.trim().parse().is_ok_and(|now: u32| now >= flows) {
             return Ok(None);
         }
+        Self::set(flows).map(Some)
+    }
+
+    /// Sets the maximum to `flows`, higher or lower.
+    ///
+    /// # Errors
+    /// As [`Self::to`].
+    pub fn set(flows: u32) -> io::Result<Self> {
+        let path = PathBuf::from(MAXIMUM);
+        let before = fs::read_to_string(&path)?.trim().to_owned();
         let mut file = fs::File::options().write(true).open(&path).map_err(|error| {
             let text = format!(
-                "nf_conntrack_max is {before} and must be {flows} for this load, but cannot be \
-                 set here ({error}): run as root in the first network namespace"
+                "nf_conntrack_max is {before} and must be {flows} here, but cannot be \
+                 set ({error}): run as root in the first network namespace"
             );
             io::Error::new(error.kind(), text)
         })?;
         let arguments = [before, path.display().to_string()];
         let guard = Guard::start("echo \"$1\" > \"$2\"", &arguments)?;
         file.write_all(flows.to_string().as_bytes())?;
-        Ok(Some(Self { _guard: guard }))
+        Ok(Self { _guard: guard })
     }
 }

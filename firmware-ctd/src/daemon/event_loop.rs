@@ -24,7 +24,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signalfd::SignalFd;
 
 use super::control::{Control, FIRST_CLIENT};
-use super::log::RateLimit;
+use super::log::{InWords, RateLimit};
 use super::netlink::{EventSocket, RequestSocket};
 use super::shared::BATCH;
 use super::sink::Sinks;
@@ -450,7 +450,8 @@ pub fn tell_setting(setting: Setting, value: u32, result: Option<io::Result<()>>
         Some(Err(error)) => limited!(
             LIMIT,
             log::Level::Warn,
-            "{name} is {value} and cannot be set ({error}): {without}; set it to 1 in sysctl.conf"
+            "{name} is {value} and cannot be set ({}): {without}; set it to 1 in sysctl.conf",
+            InWords(&error)
         ),
         None => limited!(
             LIMIT,

@@ -65,6 +65,19 @@ pub fn dropped() -> u32 {
     BACKEND.dropped.load(Relaxed)
 }
 
+/// An error in words, without the allocation that its own `Display` makes.
+#[derive(Clone, Copy, Debug)]
+pub struct InWords<'e>(pub &'e std::io::Error);
+
+impl fmt::Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.raw_os_error() {
+            Some(errno) => f.write_str(nix::errno::Errno::from_raw(errno).desc()),
+            None => self.0.kind().fmt(f),
+        }
+    }
+}
+
 /// Writes lines.
 #[derive(Debug)]
 pub struct Backend {

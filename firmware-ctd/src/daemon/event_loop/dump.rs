@@ -4,7 +4,7 @@
 //! that breaks off, is told to the engine, which tries again later. Whatever others send to the
 //! request socket, even until it is full, ends a dump at most, never the daemon.
 
-use super::super::log::RateLimit;
+use super::super::log::{InWords, RateLimit};
 use super::super::netlink::RequestSocket;
 use super::{EventLoop, take};
 use crate::engine::{Purpose, Source};
@@ -56,7 +56,8 @@ impl EventLoop<'_> {
                 self.engine.dump_part_read(now.boot);
             }
             Err(error) => {
-                limited!(LIMIT, log::Level::Warn, "a dump broke off: {error}; trying again");
+                let (error, level) = (InWords(&error), log::Level::Warn);
+                limited!(LIMIT, level, "a dump broke off: {error}; trying again");
                 self.engine.dump_failed(now.boot);
             }
         }
@@ -82,7 +83,8 @@ impl EventLoop<'_> {
         match RequestSocket::open() {
             Ok(socket) => self.edge.requests = socket,
             Err(error) => {
-                limited!(LIMIT, log::Level::Warn, "cannot open a request socket: {error}");
+                let (error, level) = (InWords(&error), log::Level::Warn);
+                limited!(LIMIT, level, "cannot open a request socket: {error}");
             }
         }
     }

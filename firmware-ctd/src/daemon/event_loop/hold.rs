@@ -4,7 +4,7 @@ use std::io;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::super::log::RateLimit;
+use super::super::log::{InWords, RateLimit};
 use super::super::netlink::RequestSocket;
 use super::super::sys::Batch;
 use super::super::sysctl::Setting;
@@ -66,7 +66,7 @@ impl EventLoop<'_> {
             Ok(count) => Some(count),
             Err(error) => {
                 static LIMIT: RateLimit = RateLimit::new(2, 60);
-                let level = log::Level::Warn;
+                let (error, level) = (InWords(&error), log::Level::Warn);
                 limited!(LIMIT, level, "cannot ask the kernel for what it keeps: {error}");
                 None
             }

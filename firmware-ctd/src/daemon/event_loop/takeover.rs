@@ -1,6 +1,6 @@
 //! What a worker does because of those before it, and of its supervisor.
 
-use super::super::log::RateLimit;
+use super::super::log::{InWords, RateLimit};
 use super::super::shared::Word;
 use super::{EventLoop, take};
 use crate::daemon::clock;
@@ -39,7 +39,8 @@ impl EventLoop<'_> {
         }
         for socket in [&self.edge.state, &self.edge.destroy] {
             if let Err(error) = socket.set_reliable(true) {
-                limited!(LIMIT, log::Level::Error, "the valve does not close: {error}");
+                let (error, level) = (InWords(&error), log::Level::Error);
+                limited!(LIMIT, level, "the valve does not close: {error}");
             }
         }
         let drops = self.edge.destroy.memory().map_or(0, |memory| memory.drops);

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Refused, Sink, SinkState, Turn};
 use crate::config;
-use crate::daemon::log::RateLimit;
+use crate::daemon::log::{InWords, RateLimit};
 use crate::limited;
 use crate::record::json;
 use crate::record::text::Text;
@@ -124,7 +124,7 @@ impl FileSink {
         self.failures += 1;
         let errno = error.raw_os_error().unwrap_or(-1);
         if self.errno != errno {
-            let (target, level) = (&self.target, log::Level::Warn);
+            let (target, error, level) = (&self.target, InWords(error), log::Level::Warn);
             limited!(LIMIT, level, "sink {target}: {error}; keeping records back");
         }
         self.errno = errno;

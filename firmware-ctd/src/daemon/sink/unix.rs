@@ -15,7 +15,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::{Refused, Sink, SinkState, Turn};
 use crate::config;
 use crate::daemon::control::listen;
-use crate::daemon::log::RateLimit;
+use crate::daemon::log::{InWords, RateLimit};
 use crate::limited;
 use crate::record::json;
 use crate::record::text::Text;
@@ -101,7 +101,8 @@ impl UnixSink {
             Err(error) => {
                 self.failures += 1;
                 self.errno = error.raw_os_error().unwrap_or(-1);
-                limited!(LIMIT, log::Level::Warn, "sink {}: {error}", self.target);
+                let (target, error) = (&self.target, InWords(&error));
+                limited!(LIMIT, log::Level::Warn, "sink {target}: {error}");
             }
         }
     }

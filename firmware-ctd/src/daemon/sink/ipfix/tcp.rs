@@ -2,8 +2,10 @@
 //!
 //! TCP acknowledges what the collector's kernel has, not what the collector has read. So messages
 //! stay in a replay window of `replay_bytes` (`crate::ipfix::replay`), in memory that outlives the
-//! worker; records leave the retry queue for it as messages are made. A collector that offers a
-//! larger window than that can lose what it had not read when it dies: then the log warns.
+//! worker; records leave the retry queue for it as messages are made. The oldest are freed when
+//! there is need, and only those that the collector must have read: its kernel has acknowledged
+//! more behind them than its window holds, and than it may have in hand. A collector that offers
+//! a larger window than fits can lose what it had not read when it dies: then the log warns.
 //!
 //! A connection is made without waiting, and again after a back-off of 1 to 10 s; templates go
 //! first on each. What the collector sends is read and ignored: it has nothing to say.
@@ -21,7 +23,7 @@ use nix::sys::socket::{
 
 use super::{Sent, counters, exporter, message, not_yet, refresh};
 use crate::config;
-use crate::daemon::log::RateLimit;
+use crate::daemon::log::{InWords, RateLimit};
 use crate::daemon::sink::{Refused, Sink, SinkState, Turn};
 use crate::daemon::sys;
 use crate::ipfix::replay::{Found, Replay};
@@ -34,6 +36,8 @@ use crate::time::{Duration, Instant};
 const MESSAGE_BYTES: usize = 4096;
 /// Room in the window for messages beside what the collector has not read.
 const BESIDE: u32 = 16 << 10;
+/// What a collector may have read and not stored: that dies with it too.
+const IN_HAND: u32 = 32 << 10;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A connection that is not made after so long is given up.
@@ -173,7 +177,7 @@ impl TcpSink {
         self.failures += 1;
         let errno = error.raw_os_error().unwrap_or(-1);
         if self.errno != errno {
-            let (target, level) = (&self.target, log::Level::Warn);
+            let (target, error, level) = (&self.target, InWords(error), log::Level::Warn);
             limited!(LIMIT, level, "sink {target}: {error}; connecting again");
         }
         self.errno = errno;
@@ -237,18 +241,13 @@ impl TcpSink {
         }
     }
 
-    /// Frees what the collector must have read.
-    fn look(&mut self) -> io::Result<()> {
+    /// Notes how large a window the collector offers.
+    fn look(&mut self) {
         static LIMIT: RateLimit = RateLimit::new(1, 600);
-        let (Connection::Made(stream), Some(replay)) = (&mut self.connection, &mut self.replay)
-        else {
-            return Ok(());
-        };
+        let Connection::Made(stream) = &self.connection else { return };
         let offered = sys::offered_window(stream.as_fd()).unwrap_or(self.replay_bytes);
         self.window = self.window.max(offered);
-        // A message must fit beside the collector's window, or nothing would ever be freed.
-        let most = self.replay_bytes.saturating_sub(BESIDE);
-        if self.window > most {
+        if self.window > self.replay_bytes.saturating_sub(BESIDE) {
             let (target, window) = (&self.target, self.window);
             limited!(
                 LIMIT,
@@ -257,9 +256,21 @@ impl TcpSink {
                  replay_bytes holds: what it has not read may be lost when it dies"
             );
         }
+    }
+
+    /// Frees what the collector must have read, since there is no room; whether that made some.
+    ///
+    /// Not before there is need: the more is kept, the more can be sent again.
+    fn make_room(&mut self) -> io::Result<bool> {
+        let (Connection::Made(stream), Some(replay)) = (&mut self.connection, &mut self.replay)
+        else {
+            return Ok(false);
+        };
+        let unread = self.window.saturating_add(IN_HAND);
+        // A message must fit beside that, or nothing would ever be freed.
+        let most = self.replay_bytes.saturating_sub(BESIDE);
         let unacknowledged = sys::unacknowledged(stream.as_fd())?;
-        replay.acknowledged(unacknowledged, self.window.min(most));
-        Ok(())
+        Ok(replay.acknowledged(unacknowledged, unread.min(most)) > 0)
     }
 
     /// Whether the collector is still there.
@@ -281,17 +292,11 @@ impl TcpSink {
         if turn.ready {
             self.listen()?;
         }
+        self.look();
         loop {
-            self.look()?;
             self.fill(turn, outbox);
             self.send(turn)?;
-            // What was sent may have made room at once.
-            if self.look_at.is_none() {
-                return Ok(());
-            }
-            let held = self.replay.as_ref().map_or(0, Replay::bytes_held);
-            self.look()?;
-            if self.replay.as_ref().map_or(0, Replay::bytes_held) == held {
+            if self.look_at.is_none() || !self.make_room()? {
                 return Ok(());
             }
         }

@@ -21,6 +21,9 @@ mod element;
 mod flow;
 mod message;
 pub mod replay;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test")]
+mod tests;
 
 pub use counters::ExporterCounters;
 pub use message::Message;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use arbitrary::Arbitrary;
 use firmware_ctd::engine::{Engine, EventPath, Output, Settings, Sizes, Source};
 use firmware_ctd::record::{Cause, Record, RecordKey, json, text::Text};
-use firmware_ctd::retry::SinkId;
+use firmware_ctd::retry::{Loss, SinkId};
 use firmware_ctd::time::{Duration, Instant, Now, WallTime};
 use firmware_ctd::wire::{
     Conntrack, Counters, Done, Event, Helper, L4, Labels, Message, Messages, Protocol, Response,
@@ -281,7 +281,7 @@ impl Run<'_> {
         assert!(cells <= 2 * SIZES.capacity);
         assert_eq!(extensions, usage.extensions_used);
         let ledger = self.engine.ledger();
-        assert_eq!(ledger.lost(), 0);
+        assert_eq!(self.engine.queue().lost(Loss::Policy).records, 0);
         assert!(ledger.vanished_unseen <= self.destroys);
     }
 

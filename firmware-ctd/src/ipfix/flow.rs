@@ -15,8 +15,8 @@
 //! changes the identifier as it changes a port, which only the pair of ports before and after can
 //! tell. Type and code stand in `icmpTypeCode` too; NAT does not change them.
 //!
-//! **`flowEndReason`**: 5 (lack of resources) when the end was not seen (a resync or restart):
-//! the message about it was lost or nobody listened, and the counters are the last known ones. Otherwise 3
+//! **`flowEndReason`**: 5 (lack of resources) when the end was not seen (a resync, a restart): the message
+//! about it was lost for want of buffer, and the counters are the last known ones. Otherwise 3
 //! (end detected) when TCP had seen a FIN or RST (fin-wait and later) or SCTP a shutdown or abort,
 //! since these made the kernel end the flow. Otherwise 1 (idle timeout): the rule, but flows that
 //! were deleted by hand or evicted early look the same in the kernel's message.

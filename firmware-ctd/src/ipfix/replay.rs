@@ -3,8 +3,10 @@
 //! TCP's acknowledgement comes from the collector's kernel, not from the collector. What the
 //! kernel has acknowledged and the collector has not read lies in its receive buffer, and that is
 //! never more than the largest window it has offered. So a message is certainly read once its end
-//! is that many bytes below what is acknowledged, and not before; until then it is kept here. When
-//! a connection ends, everything here is sent again in the next one, from the oldest on. The
+//! is that many bytes below what is acknowledged, and not before; until then it is kept here. (A
+//! collector whose buffer grows while data lies unread in it may hold more than any window it has
+//! offered: Linux does so within limits. A caller that wants to be sure of such gives twice the
+//! largest window; what it gives is all that is known here.) When a connection ends, everything here is sent again in the next one, from the oldest on. The
 //! collector may thus see records twice, which their keys make harmless, but misses none.
 //!
 //! The last window's worth of an idle connection stays here ("owed") without end: it leaves with
@@ -27,11 +29,15 @@
 //! Limits: [`MAX_WORDS`] words, messages of [`MAX_MESSAGE`](super::MAX_MESSAGE) bytes; a message
 //! takes 4 bytes more than it has, rounded up to words.
 
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test")]
+mod tests;
+
 use core::fmt;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Full, HEADER, VERSION, export_seconds};
 use crate::time::WallTime;
-use crate::words::settle;
 
 /// The most words of memory that are used for messages.
 pub const MAX_WORDS: u32 = 1 << 30;
@@ -200,7 +206,7 @@ impl<'m> Replay<'m> {
         }
         let end = self.head[head::END];
         self.write(end, frame, message);
-        settle();
+        compiler_fence(Ordering::Release);
         self.head[head::END] = self.after(end, frame.words());
         self.held.add(frame);
         Ok(())
@@ -345,12 +351,12 @@ impl Replay<'_> {
     /// Begins an empty window. It has no magic number until it is whole.
     fn clear(&mut self, layout: u32) {
         self.head[head::MAGIC] = 0;
-        settle();
+        compiler_fence(Ordering::Release);
         self.head[head::LAYOUT] = layout;
         self.head[head::CAPACITY] = self.capacity;
         self.head[head::BEGIN] = 0;
         self.head[head::END] = 0;
-        settle();
+        compiler_fence(Ordering::Release);
         self.head[head::MAGIC] = MAGIC;
     }
 }
@@ -383,7 +389,7 @@ impl Replay<'_> {
     fn free(&mut self, frame: Frame) {
         self.head[head::BEGIN] = self.after(self.head[head::BEGIN], frame.words());
         // Before the next message is written over it.
-        settle();
+        compiler_fence(Ordering::Release);
         self.held.remove(frame);
         self.connection.sent = self.connection.sent.saturating_sub(frame.len());
         self.connection.messages = self.connection.messages.saturating_sub(1);

@@ -266,7 +266,8 @@ impl TcpSink {
         else {
             return Ok(false);
         };
-        let unread = self.window.saturating_add(IN_HAND);
+        // A receive buffer that grows while data lies in it holds more than any window offered.
+        let unread = self.window.saturating_mul(2).saturating_add(IN_HAND);
         // A message must fit beside that, or nothing would ever be freed.
         let most = self.replay_bytes.saturating_sub(BESIDE);
         let unacknowledged = sys::unacknowledged(stream.as_fd())?;

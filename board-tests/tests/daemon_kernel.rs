@@ -144,7 +144,10 @@ fn another_reliable_reader() -> Outcome {
     let reader = stalled_reader(&scene.netns)?;
     scene.churn(&MIXED, COUNT, 1000)?;
     let enough = |status: &Status| status.stat("repeated_destroys") > 100;
-    scene.tested.wait("the kernel to repeat destroys", 30, enough)?;
+    let status = scene.tested.wait("the kernel to repeat destroys", 30, enough)?;
+    assert!(status.number("other_listener_port") > 0, "the status names the cause: {status:?}");
+    let text = daemon::client::ask(&scene.tested.daemon.socket(), "status text")?;
+    assert!(text.contains("another program does not read its events"), "{text}");
     drop(reader);
     scene.rest(0)?;
     all_by_event(&scene, COUNT)

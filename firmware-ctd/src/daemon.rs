@@ -10,6 +10,7 @@ pub mod command;
 pub mod control;
 pub mod event_loop;
 pub mod lines;
+pub mod listeners;
 pub mod log;
 pub mod netlink;
 pub mod selftest;
@@ -186,6 +187,7 @@ fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
         tested: tested.is_some(),
         clients: 0,
         clients_refused: 0,
+        other: None,
         words,
     };
     EventLoop::new(engine, edge, facts, config, (destroy, state))

@@ -31,7 +31,7 @@ use super::sink::Sinks;
 use super::status::{EdgeFacts, Facts};
 use super::sys::{Batch, SocketMemory};
 use super::sysctl::{self, Setting};
-use super::{clock, log as log_backend};
+use super::{clock, listeners, log as log_backend};
 use crate::config::Config;
 use crate::engine::{Engine, EventPath, Output, Source};
 use crate::limited;
@@ -288,6 +288,11 @@ impl<'m> EventLoop<'m> {
             _ if self.edge.sinks.wake(token) => {}
             FIRST_CLIENT.. => {
                 self.read_socket_memory();
+                // Only who is repeated to wants to know.
+                let repeated = self.engine.stats().repeated_destroys > 0;
+                let other =
+                    if repeated { listeners::fullest(&self.edge.destroy) } else { Ok(None) };
+                self.facts.other = other.unwrap_or(None);
                 let Edge { control, sinks, .. } = &mut self.edge;
                 let pressure = &self.pressure;
                 let facts = Facts { engine: &self.engine, sinks, pressure, edge: &self.facts, now };

@@ -6,6 +6,7 @@ mod processes;
 mod sinks;
 
 use super::lines::bytes;
+use super::listeners::Listener;
 use super::shared::Words;
 use super::sink::Sinks;
 use super::sys::SocketMemory;
@@ -43,6 +44,8 @@ pub struct EdgeFacts {
     pub clients: u32,
     /// Clients refused since there were too many.
     pub clients_refused: u64,
+    /// Another program's socket for destroys that is not empty, as last looked at.
+    pub other: Option<Listener>,
     /// What supervisor and worker tell each other.
     pub words: Words,
 }
@@ -284,6 +287,14 @@ impl Facts<'_, '_> {
         if self.engine.settings().events == EventPath::None {
             out.str("WARNING  no conntrack events come from this kernel; flows are learnt from\n");
             out.str("         dumps alone. Another module may hold the only listener's place.\n");
+        }
+        let repeats = self.engine.stats().repeated_destroys;
+        if let Some(other) = self.edge.other.filter(|_| repeats > 0) {
+            out.str("WARNING  another program does not read its events, netlink port ");
+            out.number(u64::from(other.port));
+            out.str(":\n         the kernel keeps ended flows for it, and repeats them to all (");
+            out.number(repeats);
+            out.str("\n         repeats recognised). See /proc/net/netlink; mostly the port is its pid.\n");
         }
         if self.engine.stats().inexact_flows > 0 {
             out.str("WARNING  another program zeroes the kernel's counters (nlbwmon does): such\n");

@@ -223,6 +223,15 @@ pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
     })
 }
 
+/// The number of a descriptor's inode.
+///
+/// # Errors
+///
+/// What fstat(2) says.
+pub fn inode(file: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(file)?.st_ino)
+}
+
 /// Bytes of a TCP connection that its peer has not acknowledged (`SIOCOUTQ`).
 ///
 /// # Errors

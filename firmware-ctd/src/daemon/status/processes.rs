@@ -10,7 +10,7 @@ impl Facts<'_, '_> {
         u64::from(self.edge.words.get(word))
     }
 
-    pub(super) fn process_numbers(&self) -> [(&'static str, u64, &'static str); 11] {
+    pub(super) fn process_numbers(&self) -> [(&'static str, u64, &'static str); 12] {
         let of = |word: Word| self.word(word);
         [
             ("worker_restarts", of(Word::Restarts), "workers that were started anew"),
@@ -23,6 +23,11 @@ impl Facts<'_, '_> {
             ("valve_to_s", of(Word::ValveTo), "last closed"),
             ("valve_lost", of(Word::ValveLost), "destroys let go: at least so many"),
             ("valve_backlog", of(Word::ValveBacklog), "kept when it was opened: at least"),
+            (
+                "other_listener_port",
+                self.edge.other.map_or(0, |other| u64::from(other.port)),
+                "netlink port of another listener that does not read, 0 for none",
+            ),
             ("boot_s", u64::from(self.now.boot.as_secs_u32()), "now, in seconds since boot"),
         ]
     }

@@ -32,6 +32,7 @@ use crate::load::sys::{self, Usage};
 use crate::measure;
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -116,6 +117,9 @@ pub struct Setup<'a> {
     pub buffer: Option<u32>,
     /// Flows that `firmware-ctd`'s table holds; `None` for its default.
     pub capacity: Option<u32>,
+    /// The IPFIX collector, by TCP, that records go to instead of a file; for `firmware-ctd` and
+    /// ulogd2 only.
+    pub collector: Option<SocketAddrV4>,
 }
 
 /// Receive buffer where the set-up names none.
@@ -167,7 +171,13 @@ pub fn start(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
         Peer::Floor => floor::configure(&mut command, setup),
         Peer::Ctd => ctd::configure(&mut command, setup)?,
         Peer::Conntrackd => conntrackd::configure(&mut command, setup)?,
-        Peer::Ulogd => ulogd::configure(&mut command, setup)?,
+        Peer::Ulogd => match setup.collector {
+            None => ulogd::configure(&mut command, setup)?,
+            Some(address) => {
+                let transport = ulogd_ipfix::Transport::Tcp;
+                ulogd_ipfix::configure(&mut command, setup, address, transport)?;
+            }
+        },
     }
     let said = File::create(setup.file(SAID))?;
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);

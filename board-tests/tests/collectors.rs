@@ -378,6 +378,7 @@ fn ulogd(kind: Kind, transport: Transport) -> Outcome {
         programs: Path::new(""),
         buffer: None,
         capacity: None,
+        collector: None,
     };
     let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT);
     let running = ulogd_ipfix::start(&peer, to, transport)?;

@@ -11,6 +11,7 @@ use crate::load::Loader;
 use crate::measure;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -139,13 +140,35 @@ impl Bench {
         capacity: Option<u32>,
         buffer: Option<u32>,
     ) -> io::Result<Running> {
+        let directory = self.empty_directory(peer)?;
+        let programs = &self.options.programs;
+        let setup = Setup { netns, directory, programs, buffer, capacity, collector: None };
+        super::start(peer, &setup)
+    }
+
+    /// Starts `peer` with an IPFIX collector, by TCP, to send to.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_for_collector(
+        &self,
+        peer: Peer,
+        netns: &Netns,
+        collector: SocketAddrV4,
+    ) -> io::Result<Running> {
+        let directory = self.empty_directory(peer)?;
+        let (programs, buffer) = (&self.options.programs, Some(self.options.buffer));
+        let collector = Some(collector);
+        super::start(peer, &Setup { netns, directory, programs, buffer, capacity: None, collector })
+    }
+
+    fn empty_directory(&self, peer: Peer) -> io::Result<PathBuf> {
         let directory = self.directory.join(peer.name());
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
         }
         std::fs::create_dir(&directory)?;
-        let programs = &self.options.programs;
-        super::start(peer, &Setup { netns, directory, programs, buffer, capacity })
+        Ok(directory)
     }
 
     /// `small` for a quick run, else `full`.

@@ -16,11 +16,14 @@ const SOCKET: &str = "ctd.sock";
 
 /// Defaults, but for what the set-up names and a sink that does not rotate.
 pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<()> {
-    let mut text = format!(
-        "[control]\nsocket = \"{}\"\n[[sink]]\ntype = \"file\"\npath = \"{}\"\nmax_bytes = \"1GiB\"\n",
-        setup.path(SOCKET),
-        setup.path(SINK),
-    );
+    let sink = match setup.collector {
+        None => {
+            format!("type = \"file\"\npath = \"{}\"\nmax_bytes = \"1GiB\"", setup.path(SINK))
+        }
+        Some(address) => format!("type = \"ipfix\"\ncollector = \"{address}\""),
+    };
+    let socket = setup.path(SOCKET);
+    let mut text = format!("[control]\nsocket = \"{socket}\"\n[[sink]]\n{sink}\n");
     if let Some(buffer) = setup.buffer {
         let _ = write!(text, "[events]\nreceive_buffer = {buffer}\n");
     }

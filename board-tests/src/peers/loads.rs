@@ -2,6 +2,7 @@
 //! in [`ALL`]; what it returns is printed by the columns that it names.
 
 mod drain;
+mod ipfix;
 
 use super::bench::{Bench, Cost, Round, Sample, at_rest, loader, measured, place};
 use super::{Peer, Running};
@@ -148,6 +149,14 @@ pub static ALL: &[Load] = &[
         peers: &[Peer::Floor, Peer::Ctd],
         columns: drain::COLUMNS,
         run: drain::run,
+        by_default: false,
+    },
+    Load {
+        name: "ipfix",
+        title: "100,000 flows created and destroyed, told to one IPFIX collector by TCP",
+        peers: &[Peer::Ctd, Peer::Ulogd],
+        columns: ipfix::COLUMNS,
+        run: ipfix::run,
         by_default: false,
     },
 ];

@@ -125,7 +125,8 @@ fuzz_target!(|case: Case| {
     let mut memory = vec![0; SIZES.words()];
     let settings =
         Settings { events: path(case.events), refresh: Duration::from_secs(60), observed: false };
-    let engine = Engine::new(&mut memory, &SIZES, settings, [1; 16], case.seed, &[SINK]).expect("sizes fit");
+    let engine =
+        Engine::new(&mut memory, &SIZES, settings, [1; 16], case.seed, &[SINK]).expect("sizes fit");
     let now = Now { boot: Instant::from_micros(5_000_000), wall: WallTime::from_nanos(EPOCH_NS) };
     let mut run = Run { engine, now, seq: 0, dumps: 0, keys: Vec::new(), destroys: 0 };
     for op in &case.ops {

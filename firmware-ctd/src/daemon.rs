@@ -1,7 +1,7 @@
 //! The edge: one thread around one epoll, and all the input and output.
 //!
 //! `run` reads the configuration, looks at what the kernel can do, opens the event sockets and the
-//! shared memory, and becomes two processes: the [`supervisor`](self::supervisor) and its worker.
+//! shared memory, and becomes two processes, a supervisor and its worker.
 //! The worker opens everything else and says `ready`; after that nothing is allocated. The modules
 //! below it each do one kind of I/O.
 

@@ -203,7 +203,7 @@ impl Facts<'_, '_> {
                 out.str(": sinks are behind and the queue is full; the kernel keeps\n         ");
                 out.str("ended flows (");
                 out.number(u64::from(self.pressure.backlog()));
-                out.str(" when last counted). Mend the sink that is FAILING or slow.\n");
+                out.str(" when last counted). Mend what is FAILING or slow.\n");
             }
             State::Over(at) => {
                 out.str("DROPPING for ");

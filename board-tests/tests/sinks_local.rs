@@ -1,0 +1,299 @@
+//! Sinks of this machine: a program that acknowledges, the log daemon; and what happens when
+//! they are slow, lie, or are away.
+
+mod harness;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use board_tests::daemon::{Scene, Settings, Status, client, complete, mounts};
+use board_tests::load::{Families, Flows, Transport};
+use board_tests::measure;
+use harness::Outcome;
+use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn main() -> std::process::ExitCode {
+    harness::run(vec![
+        Trial::test("a_program_acknowledges_every_record", acknowledged),
+        Trial::test("what_was_not_acknowledged_goes_to_the_next", next_client),
+        Trial::test("hostile_acknowledgements_end_the_connection", hostile),
+        Trial::test("without_a_program_destroys_wait_in_the_kernel", held),
+        Trial::test("the_oldest_are_dropped_when_so_configured", dropped),
+        Trial::test("a_killed_worker_sends_again", killed_worker),
+        Trial::test("the_log_daemon_gets_every_record", syslog),
+    ])
+}
+
+const MIXED: Flows = Flows {
+    families: Families::Half,
+    transport: Transport::Mixed,
+    distinct: u32::MAX,
+    zone: 0,
+    mark: 0,
+    timeout_s: 600,
+    snat: None,
+};
+
+/// A daemon with a sink at a socket of its own, and that socket's path.
+struct Place {
+    scene: Scene,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl Place {
+    fn new(more: &str) -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("records-").tempdir()?;
+        let socket = directory.path().join("records");
+        let text = format!("{more}[[sink]]\ntype = \"unix\"\npath = {socket:?}\n");
+        // The text of a configuration lives as long as its test program.
+        let settings = Settings { more: Box::leak(text.into_boxed_str()), ..Settings::default() };
+        let scene = Scene::new(&settings)?;
+        Ok(Self { scene, socket, _directory: directory })
+    }
+
+    /// Waits until the unix sink, which is the second one, is as wanted.
+    fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> io::Result<Status> {
+        self.scene.tested.wait(what, 30, |status| wanted(&status.sinks()[1]))
+    }
+}
+
+/// A program that is connected.
+struct Program {
+    lines: BufReader<UnixStream>,
+    taken: u64,
+    keys: HashSet<String>,
+}
+
+impl Program {
+    fn connect(socket: &Path) -> io::Result<Self> {
+        let stream =
+            measure::wait_for("the sink to listen", 20, || Ok(UnixStream::connect(socket).ok()))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Self { lines: BufReader::new(stream), taken: 0, keys: HashSet::new() })
+    }
+
+    /// Reads so many lines.
+    fn take(&mut self, count: u64) -> io::Result<()> {
+        let mut line = String::new();
+        for _ in 0..count {
+            line.clear();
+            self.lines.read_line(&mut line)?;
+            let record: Value = serde_json::from_str(&line)?;
+            let key = record["key"].as_str().ok_or_else(|| io::Error::other("no key"))?;
+            self.keys.insert(key.to_owned());
+            self.taken += 1;
+        }
+        Ok(())
+    }
+
+    fn say(&self, text: &str) -> io::Result<()> {
+        self.lines.get_ref().write_all(text.as_bytes())
+    }
+
+    fn acknowledge(&self) -> io::Result<()> {
+        self.say(&format!("ack {}\n", self.taken))
+    }
+
+    /// All that comes until the daemon closes.
+    fn rest(mut self) -> io::Result<String> {
+        let mut rest = Vec::new();
+        match self.lines.read_to_end(&mut rest) {
+            // What it closed on without reading it all.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            other => drop(other?),
+        }
+        Ok(String::from_utf8_lossy(&rest).into_owned())
+    }
+}
+
+fn acknowledged() -> Outcome {
+    const COUNT: u64 = 5_000;
+    let mut place = Place::new("")?;
+    let mut program = Program::connect(&place.socket)?;
+    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    for _ in 0..COUNT / 100 {
+        program.take(100)?;
+        program.acknowledge()?;
+    }
+    assert_eq!(program.keys.len() as u64, COUNT);
+    let status = place.wait("every acknowledgement", |sink| sink["delivered"] == COUNT)?;
+    let sink = &status.sinks()[1];
+    assert_eq!(
+        (&sink["owed"], &sink["in_flight"], &sink["retried"]),
+        (&0.into(), &0.into(), &0.into())
+    );
+    assert_eq!(status.number("allocations_since_ready"), 0);
+    Ok(())
+}
+
+fn next_client() -> Outcome {
+    const COUNT: u64 = 800;
+    let mut place = Place::new("")?;
+    let mut first = Program::connect(&place.socket)?;
+    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 100)?;
+    first.take(300)?;
+    first.say("ack 200\n")?;
+    place.wait("200 to be acknowledged", |sink| sink["delivered"] == 200)?;
+    // One at a time.
+    let second = Program::connect(&place.socket)?;
+    assert!(second.rest()?.starts_with("error 69 "));
+    let known = first.keys.clone();
+    drop(first);
+    let mut third = Program::connect(&place.socket)?;
+    third.take(COUNT - 200)?;
+    third.acknowledge()?;
+    let status = place.wait("the rest", |sink| sink["delivered"] == COUNT)?;
+    assert_eq!(status.sinks()[1]["owed"], 0);
+    assert_eq!(third.keys.len() as u64, COUNT - 200);
+    assert_eq!(known.union(&third.keys).count() as u64, COUNT, "every key at least once");
+    assert!(status.sinks()[1]["retried"].as_u64() >= Some(100), "{status:?}");
+    Ok(())
+}
+
+fn hostile() -> Outcome {
+    let mut place = Place::new("")?;
+    place.scene.churn(&MIXED, 100, 100)?;
+    for wrong in ["ack x\n", "ack 101\n", "ack 50\nack 49\n", "\n", "acknowledged 1\n"] {
+        let mut program = Program::connect(&place.socket)?;
+        program.take(20)?;
+        program.say(wrong)?;
+        assert!(program.rest()?.ends_with("error 65 expected: ack NUMBER OF LINES\n"), "{wrong:?}");
+    }
+    let mut program = Program::connect(&place.socket)?;
+    program.say(&"x".repeat(100))?;
+    assert!(program.rest()?.ends_with("error 65 expected: ack NUMBER OF LINES\n"));
+    // 50 were acknowledged before one went backwards; nothing else was.
+    program = Program::connect(&place.socket)?;
+    program.take(50)?;
+    program.acknowledge()?;
+    let status = place.wait("the rest", |sink| sink["delivered"] == 100)?;
+    assert_eq!(status.sinks()[1]["owed"], 0);
+    Ok(())
+}
+
+fn held() -> Outcome {
+    const COUNT: u64 = 4_000;
+    const LIVE: u32 = 300;
+    let mut place = Place::new("[retry]\ncapacity = 256\n")?;
+    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    let holds = |status: &Status| status.number("pressure") == 1;
+    place.scene.tested.wait("destroys to be held", 30, holds)?;
+    // All else goes on: new flows, their list, the status.
+    let live = Flows { zone: 7, ..MIXED };
+    complete(&place.scene.loader.create(&live, 0..LIVE, 100)?)?;
+    place.scene.tested.wait("new flows", 20, |status| status.flows() >= u64::from(LIVE))?;
+    let flows = client::ask(&place.scene.tested.daemon.socket(), "flows json all zone=7")?;
+    assert_eq!(flows.lines().count(), LIVE as usize);
+    let text = client::ask(&place.scene.tested.daemon.socket(), "status text")?;
+    assert!(
+        text.contains("HOLDING")
+            && text.lines().all(|line| line.len() <= 80 || line.contains("/tmp")),
+        "{text}"
+    );
+    assert!(place.scene.loader.entries()? > 2_000, "the kernel keeps them");
+    let mut program = Program::connect(&place.socket)?;
+    for _ in 0..COUNT / 50 {
+        program.take(50)?;
+        program.acknowledge()?;
+    }
+    assert_eq!(program.keys.len() as u64, COUNT);
+    let status = place.wait("every acknowledgement", |sink| sink["delivered"] == COUNT)?;
+    assert_eq!((status.number("lost_records"), status.number("budget_passed")), (0, 0));
+    let status = place.scene.rest(LIVE)?;
+    assert_eq!((status.number("pressure"), status.number("held") > 0), (0, true));
+    let account = place.scene.tested.account()?;
+    assert_eq!((account.lines.len() as u64, account.keys() as u64), (COUNT, COUNT));
+    Ok(())
+}
+
+fn dropped() -> Outcome {
+    const COUNT: u64 = 3_000;
+    let mut place = Place::new("[retry]\ncapacity = 256\nwhen_full = \"drop-oldest\"\n")?;
+    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    let all = |status: &Status| status.sink("delivered") == COUNT;
+    let status = place.scene.tested.wait("the file to have all", 30, all)?;
+    let sink = &status.sinks()[1];
+    let number = |name: &str| sink[name].as_u64().unwrap_or(u64::MAX);
+    let lost = sink["lost"]["queue_policy"]["records"].as_u64().unwrap_or(u64::MAX);
+    assert_eq!((number("delivered"), number("owed")), (0, 256));
+    assert_eq!(lost, COUNT - 256);
+    assert_eq!(status.number("lost_records"), lost);
+    assert_eq!((status.number("held"), status.number("pressure")), (0, 0));
+    let account = place.scene.tested.account()?;
+    assert_eq!((account.lines.len() as u64, account.keys() as u64), (COUNT, COUNT));
+    Ok(())
+}
+
+fn killed_worker() -> Outcome {
+    const COUNT: u64 = 2_000;
+    let mut place = Place::new("")?;
+    let mut keys = HashSet::new();
+    for part in 0..4 {
+        let mut program = Program::connect(&place.socket)?;
+        let flows = part * 500..(part + 1) * 500;
+        complete(&place.scene.loader.churn(&MIXED, flows, 500)?)?;
+        program.take(400)?;
+        program.say("ack 300\n")?;
+        let acknowledged = u64::from(part + 1) * 300;
+        place.wait("300 more", |sink| sink["delivered"] == acknowledged)?;
+        kill(Pid::from_raw(place.scene.tested.worker()?), Signal::SIGKILL)?;
+        let restarts = u64::from(part + 1);
+        measure::wait_for("another worker", 20, || {
+            let status = place.scene.tested.status().ok();
+            Ok(status.filter(|it| it.number("worker_restarts") == restarts))
+        })?;
+        keys.extend(program.keys);
+    }
+    let mut program =
+        measure::wait_for("a new worker", 20, || Ok(Program::connect(&place.socket).ok()))?;
+    program.take(COUNT - 1_200)?;
+    program.acknowledge()?;
+    keys.extend(program.keys.clone());
+    let status = place.wait("the rest", |sink| sink["delivered"] == COUNT)?;
+    assert_eq!((keys.len() as u64, status.number("worker_restarts")), (COUNT, 4));
+    Ok(())
+}
+
+/// Missing at first, then full since nobody reads, then read: every record is there.
+fn syslog() -> Outcome {
+    const COUNT: u32 = 1_000;
+    mounts::privately(|| {
+        let directory = tempfile::tempdir()?;
+        let dev = directory.path().join("dev");
+        fs::create_dir(&dev)?;
+        mounts::dev(&dev)?;
+        let more = "[retry]\nmax_delay_s = 1\n[[sink]]\ntype = \"syslog\"\n";
+        let mut scene = Scene::new(&Settings { more, ..Settings::default() })?;
+        scene.churn(&MIXED, COUNT, 500)?;
+        let failing = |status: &Status| status.sinks()[1]["failures"].as_u64() > Some(0);
+        scene.tested.wait("the log daemon to be missed", 20, failing)?;
+        let socket = UnixDatagram::bind(dev.join("log"))?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let some = |status: &Status| status.sinks()[1]["delivered"].as_u64() > Some(0);
+        let status = scene.tested.wait("the first records", 20, some)?;
+        assert!(status.sinks()[1]["owed"].as_u64() > Some(0), "its socket is full: {status:?}");
+        let mut keys = HashSet::new();
+        let mut buffer = [0; 4096];
+        while keys.len() < COUNT as usize {
+            let length = socket.recv(&mut buffer)?;
+            let line = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let json = line.strip_prefix("<30>firmware-ctd: ");
+            let record: Value = serde_json::from_str(json.ok_or(io::ErrorKind::InvalidData)?)?;
+            assert!(!line.ends_with('\n'), "{line:?}");
+            assert!(keys.insert(record["key"].to_string()), "twice: {line}");
+        }
+        let all = |status: &Status| status.sinks()[1]["delivered"] == COUNT;
+        scene.tested.wait("the last record", 20, all)?;
+        Ok(())
+    })?;
+    Ok(())
+}

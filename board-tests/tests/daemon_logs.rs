@@ -66,7 +66,9 @@ fn few_lines_of_a_flood() -> Outcome {
     let mut scene = Scene::new(&settings)?;
     let (ready, begin) = (scene.tested.daemon.log().len(), measure::now());
     for round in 0..8 {
+        scene.tested.signal(Signal::SIGSTOP)?;
         scene.loader.churn(&Flows::default(), round * 500..(round + 1) * 500, 500)?;
+        scene.tested.signal(Signal::SIGCONT)?;
         assert!(client::ask(&scene.tested.daemon.socket(), "nonsense\u{1b}[31m").is_err());
         let status = scene.rest(0)?;
         assert!(status.stat("state_overruns") > u64::from(round), "each round runs over");

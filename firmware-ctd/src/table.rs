@@ -327,11 +327,11 @@ impl<'m> FlowTable<'m> {
             self.mem[header::CELLS_TOUCHED] += 1;
             self.mem[header::CELLS_TOUCHED]
         } else {
-            let at = self.layout.cell(free);
-            self.mem[header::FREE_CELL] = self.mem[at];
-            self.mem[at..at + CELL].fill(0);
+            self.mem[header::FREE_CELL] = self.mem[self.layout.cell(free)];
             free
         };
+        let at = self.layout.cell(reference);
+        self.mem[at..at + CELL].fill(0);
         let used = self.mem[header::CELLS_USED] + 1;
         self.mem[header::CELLS_USED] = used;
         if used > self.mem[header::PEAK_CELLS] {

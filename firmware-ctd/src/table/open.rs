@@ -8,7 +8,9 @@
 //! Allocates for as long as it lasts: it runs before anything else does.
 
 use super::layout::{CELL, CELLS_IPV4, Layout, body, head, header};
-use super::{FlowTable, MAGIC, MAX_CAPACITY, MIN_CAPACITY, Slot, VERSION, WrongSize, flag};
+use super::{
+    FlowRef, FlowTable, MAGIC, MAX_CAPACITY, MIN_CAPACITY, Slot, VERSION, WrongSize, flag,
+};
 
 impl<'m> FlowTable<'m> {
     /// Takes over a table of this size. Every flow is stamped with generation 0, no longer missed,
@@ -57,7 +59,7 @@ impl<'m> FlowTable<'m> {
         for bucket in 0..self.layout.buckets {
             let mut link = self.layout.bucket(bucket);
             while self.mem[link] != 0 {
-                if !self.is_sound(self.mem[link], &mut alive) {
+                if !self.is_sound(self.mem[link], bucket, &mut alive) {
                     self.mem[link] = 0;
                     break;
                 }
@@ -69,8 +71,9 @@ impl<'m> FlowTable<'m> {
         [self.mem[header::FLOWS_IPV4], self.mem[header::FLOWS_IPV6]] = alive.flows;
     }
 
-    /// Whether a flow with all its parts lies here, and is in no other chain.
-    fn is_sound(&mut self, reference: u32, alive: &mut Alive) -> bool {
+    /// Whether a flow with all its parts lies here, that belongs into this bucket and is in no
+    /// other chain.
+    fn is_sound(&mut self, reference: u32, bucket: usize, alive: &mut Alive) -> bool {
         if !alive.is_free_cell(reference) {
             return false;
         }
@@ -82,7 +85,7 @@ impl<'m> FlowTable<'m> {
                 || alive.is_free_cell(addresses)
                     && addresses != body_ref
                     && addresses != reference);
-        if !parts_are_free {
+        if !parts_are_free || !self.belongs(reference, bucket) {
             return false;
         }
         for part in [reference, body_ref, addresses] {
@@ -94,6 +97,16 @@ impl<'m> FlowTable<'m> {
             self.mem[word] = 0;
         }
         true
+    }
+
+    fn belongs(&self, reference: u32, bucket: usize) -> bool {
+        Slot::new(reference).is_some_and(|slot| {
+            // Its key must not depend on an extension, which has not been looked at.
+            let (head, body, addresses) = self.places(slot);
+            let flow = FlowRef { mem: self.mem, head, body, addresses, extension: None };
+            let key = self.key(&flow.orig(), flow.zone());
+            key.is_ipv6() == addresses.is_some() && self.layout.bucket_of(key.hash()) == bucket
+        })
     }
 
     fn free_cells(&mut self, alive: &[bool]) {

@@ -1,7 +1,7 @@
 //! The information elements of the templates, in their order.
 //!
-//! One list serves the templates and the records, so that the two cannot differ. Says what is
-//! exported under which number and length; the values are `flow`'s business.
+//! Says what is exported under which number and length; the values are `flow`'s business, which
+//! writes them in this order.
 //!
 //! Source: the IANA registry "IPFIX Information Elements"; RFC 7011, section 3.2; RFC 5103,
 //! section 6.1.
@@ -13,32 +13,6 @@ use crate::wire::bytes::Buffer;
 pub(super) const REVERSE: u32 = 29_305;
 /// Marks a field specifier that an enterprise number follows.
 const ENTERPRISE_BIT: u16 = 0x8000;
-
-/// What a field tells of a flow. "Post" is what NAT made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
-    Key,
-    Start,
-    End,
-    Source,
-    Destination,
-    SourcePort,
-    DestinationPort,
-    Protocol,
-    IcmpTypeCode,
-    EndReason,
-    NatEvent,
-    Octets,
-    Packets,
-    ReverseOctets,
-    ReversePackets,
-    PostSource,
-    PostDestination,
-    PostSourcePort,
-    PostDestinationPort,
-    Zone,
-    Mark,
-}
 
 /// Whose number an element has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +34,6 @@ pub(super) enum Family {
 /// One field of the flow templates.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Element {
-    pub(super) field: Field,
     owner: Owner,
     v4: u16,
     v6: u16,
@@ -72,39 +45,39 @@ pub(super) struct Element {
 const OWN: usize = 2;
 
 const ELEMENTS: [Element; 21] = [
-    iana(Field::Key, 148, 8),
-    iana(Field::Start, 152, 8),
-    iana(Field::End, 153, 8),
-    by_family(Field::Source, 8, 27, 0),
-    by_family(Field::Destination, 12, 28, 0),
-    iana(Field::SourcePort, 7, 2),
-    iana(Field::DestinationPort, 11, 2),
-    iana(Field::Protocol, 4, 1),
-    by_family(Field::IcmpTypeCode, 32, 139, 2),
-    iana(Field::EndReason, 136, 1),
-    iana(Field::NatEvent, 230, 1),
-    iana(Field::Octets, 1, 8),
-    iana(Field::Packets, 2, 8),
-    of(Owner::Reverse, Field::ReverseOctets, 1, 8),
-    of(Owner::Reverse, Field::ReversePackets, 2, 8),
-    by_family(Field::PostSource, 225, 281, 0),
-    by_family(Field::PostDestination, 226, 282, 0),
-    iana(Field::PostSourcePort, 227, 2),
-    iana(Field::PostDestinationPort, 228, 2),
-    of(Owner::Own, Field::Zone, 1, 2),
-    of(Owner::Own, Field::Mark, 2, 4),
+    iana(148, 8),             // flowId
+    iana(152, 8),             // flowStartMilliseconds
+    iana(153, 8),             // flowEndMilliseconds
+    by_family(8, 27, 0),      // source address
+    by_family(12, 28, 0),     // destination address
+    iana(7, 2),               // source port
+    iana(11, 2),              // destination port
+    iana(4, 1),               // protocol
+    by_family(32, 139, 2),    // ICMP type and code
+    iana(136, 1),             // flowEndReason
+    iana(230, 1),             // natEvent
+    iana(1, 8),               // octets
+    iana(2, 8),               // packets
+    of(Owner::Reverse, 1, 8), // octets of the reply direction
+    of(Owner::Reverse, 2, 8), // packets of the reply direction
+    by_family(225, 281, 0),   // source address after NAT
+    by_family(226, 282, 0),   // destination address after NAT
+    iana(227, 2),             // source port after NAT
+    iana(228, 2),             // destination port after NAT
+    of(Owner::Own, 1, 2),     // zone
+    of(Owner::Own, 2, 4),     // mark
 ];
 
-const fn iana(field: Field, number: u16, len: u8) -> Element {
-    of(Owner::Iana, field, number, len)
+const fn iana(number: u16, len: u8) -> Element {
+    of(Owner::Iana, number, len)
 }
 
-const fn of(owner: Owner, field: Field, number: u16, len: u8) -> Element {
-    Element { field, owner, v4: number, v6: number, len }
+const fn of(owner: Owner, number: u16, len: u8) -> Element {
+    Element { owner, v4: number, v6: number, len }
 }
 
-const fn by_family(field: Field, v4: u16, v6: u16, len: u8) -> Element {
-    Element { field, owner: Owner::Iana, v4, v6, len }
+const fn by_family(v4: u16, v6: u16, len: u8) -> Element {
+    Element { owner: Owner::Iana, v4, v6, len }
 }
 
 /// The elements of this exporter's flow templates.

@@ -26,7 +26,7 @@
 
 use core::net::IpAddr;
 
-use super::element::{Element, Family, Field, elements};
+use super::element::Family;
 use super::{Exporter, Full};
 use crate::record::{Cause, Record};
 use crate::wire::bytes::Buffer;
@@ -48,73 +48,75 @@ mod nat {
     pub(super) const DELETE_NAT44: u8 = 5;
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value {
-    Number(u64),
-    Address(IpAddr),
-}
-
 /// The family that a record's template is chosen by.
 pub(super) const fn family(record: &Record) -> Family {
     if record.orig.src.is_ipv6() { Family::V6 } else { Family::V4 }
 }
 
-/// Appends the record of a flow.
+/// More bytes than a record has.
+const LONGEST: usize = 160;
+
+/// Appends the record of a flow: the fields of [`elements`](super::element::elements) in their
+/// order, one after the other, since this is done for every flow (tests hold the two together).
 pub(super) fn put(
     buffer: &mut Buffer<'_>,
     exporter: &Exporter,
     record: &Record,
 ) -> Result<(), Full> {
+    let [forward, reverse] = record.counters.unwrap_or([Counters::default(); 2]);
+    let (before, after) = (ports(&record.orig), ports_after(record));
     let family = family(record);
-    elements(exporter).iter().try_for_each(|element| put_field(buffer, element, family, record))
+    let mut fields = Fields { bytes: [0; LONGEST], len: 0 };
+    fields.put(record.key.value().to_be_bytes());
+    fields.put(millis(record.start_ns.or(record.end_ns)).to_be_bytes());
+    fields.put(millis(record.end_ns.or(record.start_ns)).to_be_bytes());
+    fields.address(family, record.orig.src);
+    fields.address(family, record.orig.dst);
+    fields.put(before.src.to_be_bytes());
+    fields.put(before.dst.to_be_bytes());
+    fields.put([record.orig.proto.0]);
+    fields.put(type_code(&record.orig).to_be_bytes());
+    fields.put([end_reason(record), nat_event(record)]);
+    fields.put(forward.bytes.to_be_bytes());
+    fields.put(forward.packets.to_be_bytes());
+    fields.put(reverse.bytes.to_be_bytes());
+    fields.put(reverse.packets.to_be_bytes());
+    fields.address(family, record.reply.dst);
+    fields.address(family, record.reply.src);
+    fields.put(after.src.to_be_bytes());
+    fields.put(after.dst.to_be_bytes());
+    if exporter.enterprise.is_some() {
+        fields.put(record.zone.to_be_bytes());
+        fields.put(record.mark.to_be_bytes());
+    }
+    buffer.put(fields.bytes.get(..fields.len).unwrap_or_default())
 }
 
-fn put_field(
-    buffer: &mut Buffer<'_>,
-    element: &Element,
-    family: Family,
-    record: &Record,
-) -> Result<(), Full> {
-    match (value(element.field, record), family) {
-        (Value::Address(IpAddr::V4(address)), Family::V4) => buffer.put(&address.octets()),
-        (Value::Address(IpAddr::V6(address)), Family::V6) => buffer.put(&address.octets()),
-        // Families are never mixed in a flow; the length would have to be kept all the same.
-        (Value::Address(_), Family::V4) => buffer.put(&[0; 4]),
-        (Value::Address(_), Family::V6) => buffer.put(&[0; 16]),
-        (Value::Number(number), _) => {
-            let bytes = number.to_be_bytes();
-            let skip = bytes.len().saturating_sub(usize::from(element.len(family)));
-            buffer.put(bytes.get(skip..).unwrap_or_default())
+/// A record under construction.
+struct Fields {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Fields {
+    #[inline]
+    fn put<const N: usize>(&mut self, value: [u8; N]) {
+        if let Some(room) = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
+            *room = value;
+            self.len = self.len.saturating_add(N);
         }
     }
-}
 
-fn value(field: Field, record: &Record) -> Value {
-    let [forward, reverse] = record.counters.unwrap_or([Counters::default(); 2]);
-    let number = match field {
-        Field::Source => return Value::Address(record.orig.src),
-        Field::Destination => return Value::Address(record.orig.dst),
-        Field::PostSource => return Value::Address(record.reply.dst),
-        Field::PostDestination => return Value::Address(record.reply.src),
-        Field::Key => record.key.value(),
-        Field::Start => millis(record.start_ns.or(record.end_ns)),
-        Field::End => millis(record.end_ns.or(record.start_ns)),
-        Field::SourcePort => u64::from(ports(&record.orig).src),
-        Field::DestinationPort => u64::from(ports(&record.orig).dst),
-        Field::PostSourcePort => u64::from(ports_after(record).src),
-        Field::PostDestinationPort => u64::from(ports_after(record).dst),
-        Field::Protocol => u64::from(record.orig.proto.0),
-        Field::IcmpTypeCode => u64::from(type_code(&record.orig)),
-        Field::EndReason => u64::from(end_reason(record)),
-        Field::NatEvent => u64::from(nat_event(record)),
-        Field::Octets => forward.bytes,
-        Field::Packets => forward.packets,
-        Field::ReverseOctets => reverse.bytes,
-        Field::ReversePackets => reverse.packets,
-        Field::Zone => u64::from(record.zone),
-        Field::Mark => u64::from(record.mark),
-    };
-    Value::Number(number)
+    /// Families are never mixed in a flow; the length would have to be kept all the same.
+    #[inline]
+    fn address(&mut self, family: Family, address: IpAddr) {
+        match (address, family) {
+            (IpAddr::V4(address), Family::V4) => self.put(address.octets()),
+            (IpAddr::V6(address), Family::V6) => self.put(address.octets()),
+            (_, Family::V4) => self.put([0; 4]),
+            (_, Family::V6) => self.put([0; 16]),
+        }
+    }
 }
 
 fn millis(time_ns: Option<u64>) -> u64 {

@@ -192,6 +192,12 @@ impl<'m> Replay<'m> {
         Ok((replay, found))
     }
 
+    /// Whether a message of so many bytes fits.
+    #[must_use]
+    pub fn has_room(&self, bytes: u16) -> bool {
+        Frame::new(bytes, 0).words() <= self.capacity.saturating_sub(self.used())
+    }
+
     /// Keeps a finished message of `records` data records, to be sent.
     ///
     /// # Errors
@@ -397,26 +403,37 @@ impl Replay<'_> {
 
     fn write(&mut self, at: u32, frame: Frame, message: &[u8]) {
         self.set_word(at, frame.0);
-        let mut at = self.after(at, 1);
-        for chunk in message.chunks(4) {
-            let mut word = [0; 4];
-            word.iter_mut().zip(chunk).for_each(|(to, &from)| *to = from);
-            self.set_word(at, u32::from_ne_bytes(word));
-            at = self.after(at, 1);
+        let first = self.place(self.after(at, 1));
+        // To the end of the ring, and from its beginning.
+        let split = self.ring.len().min(size(self.capacity)).saturating_sub(first);
+        let mut chunks = message.chunks(4);
+        for part in [first..first.saturating_add(split), 0..first] {
+            for to in self.ring.get_mut(part).unwrap_or_default() {
+                let Some(chunk) = chunks.next() else { return };
+                *to = word_of(chunk);
+            }
         }
     }
 
     /// The message at hand from its word `first` on, stamped, as far as `out` goes.
     fn read(&self, first: u32, out: &mut [u8]) {
-        let mut at = self.after(self.connection.at, first.saturating_add(1));
-        for (chunk, word) in out.chunks_mut(4).zip(first..) {
-            let bytes = match word {
-                1 => self.connection.time_s.to_be_bytes(),
-                2 => self.connection.sequence.to_be_bytes(),
-                _ => self.word(at).to_ne_bytes(),
-            };
-            chunk.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-            at = self.after(at, 1);
+        let at = self.place(self.after(self.connection.at, first.saturating_add(1)));
+        let end = self.ring.len().min(size(self.capacity));
+        let parts = [self.ring.get(at..end), self.ring.get(..at)];
+        let mut words = parts.into_iter().flatten().flatten();
+        for chunk in out.chunks_mut(4) {
+            let bytes = words.next().copied().unwrap_or(0).to_ne_bytes();
+            match chunk.first_chunk_mut() {
+                Some(whole) => *whole = bytes,
+                None => chunk.iter_mut().zip(bytes).for_each(|(to, from)| *to = from),
+            }
+        }
+        let stamps = [(1, self.connection.time_s), (2, self.connection.sequence)];
+        for (word, stamp) in stamps {
+            let Some(place) = u32::checked_sub(word, first) else { continue };
+            let from = size(place).saturating_mul(4);
+            let chunk = out.get_mut(from..).unwrap_or_default().iter_mut();
+            chunk.zip(stamp.to_be_bytes()).for_each(|(to, byte)| *to = byte);
         }
     }
 }
@@ -458,6 +475,16 @@ impl Replay<'_> {
             *word = value;
         }
     }
+}
+
+/// Up to four bytes as they lie in memory.
+fn word_of(chunk: &[u8]) -> u32 {
+    if let Some(whole) = chunk.first_chunk() {
+        return u32::from_ne_bytes(*whole);
+    }
+    let mut word = [0; 4];
+    word.iter_mut().zip(chunk).for_each(|(to, &from)| *to = from);
+    u32::from_ne_bytes(word)
 }
 
 /// A number of bytes or words; all machines that Linux runs on have 32 bits or more.

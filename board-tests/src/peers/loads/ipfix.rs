@@ -24,7 +24,7 @@ pub(super) const COLUMNS: &[Column] = &[
 
 const PORT: u16 = 4739;
 /// Bytes of a record of the daemon's (IPv4) and of ulogd2's.
-const RECORD_BYTES: [usize; 2] = [93, 33];
+const RECORD_BYTES: [usize; 2] = [85, 33];
 /// What ulogd2 keeps until its message is full is lost at its end: at most so many records.
 const UNSENT: u32 = 41;
 

@@ -33,7 +33,8 @@ use crate::retry::Outbox;
 use crate::time::{Duration, Instant};
 
 /// The longest message: not so long that the window is full of one.
-const MESSAGE_BYTES: usize = 4096;
+const MESSAGE_BYTES: usize = MESSAGE_BYTES_U16 as usize;
+const MESSAGE_BYTES_U16: u16 = 4096;
 /// Room in the window for messages beside what the collector has not read.
 const BESIDE: u32 = 16 << 10;
 /// What a collector may have read and not stored: that dies with it too.
@@ -205,12 +206,17 @@ impl TcpSink {
             }
             self.counters_at = turn.now.boot + self.refresh;
         }
-        while let Some((message, records)) = message(&mut self.scratch, self.exporter, outbox) {
-            let (bytes, count) = message.finish(not_yet(), 0);
-            if replay.push(bytes, count).is_err() {
+        loop {
+            if !replay.has_room(MESSAGE_BYTES_U16) && outbox.unsent() > 0 {
                 let made = matches!(self.connection, Connection::Made(_));
                 self.look_at = made.then(|| turn.now.boot + LOOK);
                 return;
+            }
+            let message = message(&mut self.scratch, self.exporter, outbox);
+            let Some((message, records)) = message else { break };
+            let (bytes, count) = message.finish(not_yet(), 0);
+            if replay.push(bytes, count).is_err() {
+                break;
             }
             self.sent.messages += 1;
             self.sent.bytes += bytes.len() as u64;

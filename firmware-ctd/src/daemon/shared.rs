@@ -234,6 +234,12 @@ fn open_locked(
     lock(&file)?;
     let taken_over = is_of(&file, identity).unwrap_or(false);
     if !taken_over {
+        if file.metadata()?.len() > 0 {
+            log::warn!(
+                "{}: left under other sizes or before a reboot; what was owed in it is lost",
+                path.display()
+            );
+        }
         file.set_len(0)?;
     }
     // With other sinks, what they keep takes another room at the end.

@@ -170,8 +170,12 @@ impl Sinks {
                 continue;
             }
             let turn = Turn { now, epoll, token: Self::FIRST_TOKEN + at as u64, ready };
-            if sink.deliver(&turn, &mut outbox).is_err() {
-                outbox.refused(now.boot, self.grace, next_chance(&mut self.chance));
+            match sink.deliver(&turn, &mut outbox) {
+                // It waits for a descriptor, if for anything: not for a time that has passed.
+                Ok(()) => outbox.wake(),
+                Err(Refused) => {
+                    outbox.refused(now.boot, self.grace, next_chance(&mut self.chance));
+                }
             }
         }
     }
@@ -186,7 +190,8 @@ impl Sinks {
     pub fn reconfigure(&mut self, config: &Config, queue: &mut RetryQueue<'_>) {
         self.grace = grace(config);
         for (at, (sink, config)) in self.sinks.iter_mut().zip(&config.sinks).enumerate() {
-            if sink.state().kind == config.kind() {
+            let state = sink.state();
+            if state.kind == config.kind() && state.target == config.target() {
                 sink.reconfigure(config);
                 queue.set_reliable(at, config.reliable());
             }

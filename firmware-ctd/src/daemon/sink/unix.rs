@@ -26,6 +26,8 @@ use crate::time::{Duration, Instant};
 const BUFFER_BYTES: usize = 32 << 10;
 /// The longest answer.
 const ANSWER_BYTES: usize = 64;
+/// Most reads in one turn.
+const READS: usize = 16;
 /// Between two attempts to make the socket.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,8 @@ struct Client {
     /// It had no room: the epoll tells when it has.
     blocked: bool,
     waits_for_room: bool,
+    /// The last line was written in part.
+    within_line: bool,
     /// Lines written whole, and those acknowledged.
     written: u64,
     acknowledged: u64,
@@ -129,7 +133,10 @@ impl UnixSink {
         let Some(mut client) = self.client.take() else { return };
         if let End::Wrong(what) = end {
             self.failures += 1;
-            let _ = client.stream.write_all(b"error 65 expected: ack NUMBER OF LINES\n");
+            // Not into the middle of a line.
+            if !client.within_line {
+                let _ = client.stream.write_all(b"error 65 expected: ack NUMBER OF LINES\n");
+            }
             limited!(LIMIT, log::Level::Warn, "sink {}: closed a client: {what}", self.target);
         }
         outbox.send_again();
@@ -143,6 +150,7 @@ impl Client {
             waiting: 0..0,
             blocked: false,
             waits_for_room: false,
+            within_line: false,
             written: 0,
             acknowledged: 0,
             answer: [0; ANSWER_BYTES],
@@ -177,6 +185,7 @@ impl Client {
             Ok(0) => return Err(End::Gone),
             Ok(count) => {
                 let written = &buffer[self.waiting.start..self.waiting.start + count];
+                self.within_line = written.last() != Some(&b'\n');
                 self.written += written.iter().filter(|&&byte| byte == b'\n').count() as u64;
                 self.waiting.start += count;
             }
@@ -198,8 +207,9 @@ impl Client {
         Ok(())
     }
 
+    /// A part of what the client says: the epoll tells of the rest in the next turn.
     fn read(&mut self, outbox: &mut Outbox<'_, '_>) -> Result<(), End> {
-        loop {
+        for _ in 0..READS {
             let room = &mut self.answer[self.answered..];
             if room.is_empty() {
                 return Err(End::Wrong("a line too long"));
@@ -213,6 +223,7 @@ impl Client {
             }
             self.take_answers(outbox)?;
         }
+        Ok(())
     }
 
     fn take_answers(&mut self, outbox: &mut Outbox<'_, '_>) -> Result<(), End> {

@@ -137,6 +137,15 @@ impl Lab {
     }
 }
 
+/// Has the kernel track connections in `netns`, which it does where some rule wants it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn track(netns: &Netns) -> Result<(), LabError> {
+    // No interface has that name: nothing is translated.
+    netns.run(|| nft::masquerade("nowhere"))
+}
+
 /// Settings that keep the router from talking or filtering on its own account.
 fn quiet(netns: &Netns) -> Result<(), LabError> {
     for (key, value) in [

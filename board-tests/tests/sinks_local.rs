@@ -6,15 +6,19 @@ mod harness;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use board_tests::daemon::{Scene, Settings, Status, client, complete, mounts};
+use board_tests::daemon::{Scene, Settings, Status, Tested, client, complete, mounts};
+use board_tests::lab::{self, Context};
 use board_tests::load::{Families, Flows, Transport};
 use board_tests::measure;
+use board_tests::peers::bench;
 use harness::Outcome;
 use libtest_mimic::Trial;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -27,6 +31,8 @@ fn main() -> std::process::ExitCode {
         Trial::test("hostile_acknowledgements_end_the_connection", hostile),
         Trial::test("without_a_program_destroys_wait_in_the_kernel", held),
         Trial::test("the_oldest_are_dropped_when_so_configured", dropped),
+        Trial::test("an_acknowledgement_of_what_was_dropped_delivers_nothing", dropped_in_flight),
+        Trial::test("a_full_disk_and_a_small_queue_lose_nothing", full_disk),
         Trial::test("a_killed_worker_sends_again", killed_worker),
         Trial::test("the_log_daemon_gets_every_record", syslog),
     ])
@@ -71,6 +77,28 @@ struct Program {
     lines: BufReader<UnixStream>,
     taken: u64,
     keys: HashSet<String>,
+    total: Total,
+}
+
+/// Packets and bytes of both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Total {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Total {
+    fn add(&mut self, packets: u64, bytes: u64) {
+        self.packets += packets;
+        self.bytes += bytes;
+    }
+
+    fn add_record(&mut self, record: &Value) {
+        for side in ["orig", "reply"] {
+            let number = |name: &str| record[side][name].as_u64().unwrap_or(0);
+            self.add(number("packets"), number("bytes"));
+        }
+    }
 }
 
 impl Program {
@@ -78,7 +106,12 @@ impl Program {
         let stream =
             measure::wait_for("the sink to listen", 20, || Ok(UnixStream::connect(socket).ok()))?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Self { lines: BufReader::new(stream), taken: 0, keys: HashSet::new() })
+        Ok(Self {
+            lines: BufReader::new(stream),
+            taken: 0,
+            keys: HashSet::new(),
+            total: Total::default(),
+        })
     }
 
     /// Reads so many lines.
@@ -90,6 +123,7 @@ impl Program {
             let record: Value = serde_json::from_str(&line)?;
             let key = record["key"].as_str().ok_or_else(|| io::Error::other("no key"))?;
             self.keys.insert(key.to_owned());
+            self.total.add_record(&record);
             self.taken += 1;
         }
         Ok(())
@@ -185,8 +219,12 @@ fn held() -> Outcome {
     const LIVE: u32 = 300;
     let mut place = Place::new("[retry]\ncapacity = 256\n")?;
     place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
-    let holds = |status: &Status| status.number("pressure") == 1;
-    place.scene.tested.wait("destroys to be held", 30, holds)?;
+    let holds = |status: &Status| {
+        status.number("pressure") == 1
+            && status.number("kernel_flows") > 0
+            && status.number("kernel_backlog") > 0
+    };
+    place.scene.tested.wait("destroys to be held, and counted", 30, holds)?;
     // All else goes on: new flows, their list, the status.
     let live = Flows { zone: 7, ..MIXED };
     complete(&place.scene.loader.create(&live, 0..LIVE, 100)?)?;
@@ -210,26 +248,147 @@ fn held() -> Outcome {
     assert_eq!((status.number("lost_records"), status.number("budget_passed")), (0, 0));
     let status = place.scene.rest(LIVE)?;
     assert_eq!((status.number("pressure"), status.number("held") > 0), (0, true));
+    assert_eq!((status.number("kernel_backlog"), place.scene.loader.entries()?), (0, LIVE));
     let account = place.scene.tested.account()?;
     assert_eq!((account.lines.len() as u64, account.keys() as u64), (COUNT, COUNT));
     Ok(())
 }
 
+const DROP: &str = "[retry]\ncapacity = 256\nwhen_full = \"drop-oldest\"\n";
+
+/// Sends real datagrams, so that flows have something to count: what was sent.
+fn send_datagrams(place: &Place, flows: u16) -> io::Result<Total> {
+    const PORT: u16 = 9;
+    const HEADERS: u64 = 20 + 8;
+    let netns = &place.scene.netns;
+    lab::loopback_up(netns).and_then(|()| lab::track(netns)).map_err(io::Error::other)?;
+    let sent = netns.run(|| {
+        let doing = "sending datagrams";
+        // It never reads: what it has no room for was counted before.
+        let _taker = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context(doing)?;
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context(doing)?;
+        let mut total = Total::default();
+        for flow in 0..flows {
+            let [high, low] = flow.to_be_bytes();
+            let payload = vec![0; usize::from(low)];
+            for _ in 0..=flow % 3 {
+                let to = (Ipv4Addr::new(127, 1, high, low), PORT);
+                let bytes = sender.send_to(&payload, to).context(doing)?;
+                total.add(1, HEADERS + bytes as u64);
+            }
+        }
+        Ok(total)
+    });
+    sent.map_err(io::Error::other)
+}
+
+/// Nothing is lost for the file, and for the other sink all is told apart, to the byte.
 fn dropped() -> Outcome {
     const COUNT: u64 = 3_000;
-    let mut place = Place::new("[retry]\ncapacity = 256\nwhen_full = \"drop-oldest\"\n")?;
-    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    let mut place = Place::new(DROP)?;
+    let sent = send_datagrams(&place, u16::try_from(COUNT)?)?;
+    place.scene.loader.flush()?;
     let all = |status: &Status| status.sink("delivered") == COUNT;
     let status = place.scene.tested.wait("the file to have all", 30, all)?;
     let sink = &status.sinks()[1];
     let number = |name: &str| sink[name].as_u64().unwrap_or(u64::MAX);
-    let lost = sink["lost"]["queue_policy"]["records"].as_u64().unwrap_or(u64::MAX);
+    let lost = |name: &str| sink["lost"]["queue_policy"][name].as_u64().unwrap_or(u64::MAX);
     assert_eq!((number("delivered"), number("owed")), (0, 256));
-    assert_eq!(lost, COUNT - 256);
-    assert_eq!(status.number("lost_records"), lost);
+    assert_eq!(lost("records"), COUNT - 256);
+    let named = ["lost_records", "lost_packets", "lost_bytes"].map(|name| status.number(name));
+    assert_eq!(named, ["records", "packets", "bytes"].map(lost));
     assert_eq!((status.number("held"), status.number("pressure")), (0, 0));
+    assert_eq!(status.sinks()[0]["lost"]["queue_policy"]["records"], 0);
     let account = place.scene.tested.account()?;
     assert_eq!((account.lines.len() as u64, account.keys() as u64), (COUNT, COUNT));
+    let mut told = Total::default();
+    account.lines.iter().for_each(|line| told.add_record(line));
+    assert_eq!(told, sent, "in the file");
+    let mut program = Program::connect(&place.socket)?;
+    program.take(256)?;
+    program.acknowledge()?;
+    place.wait("the rest", |sink| sink["delivered"] == 256 && sink["owed"] == 0)?;
+    let mut sum = program.total;
+    sum.add(lost("packets"), lost("bytes"));
+    assert_eq!(sum, sent, "delivered or lost");
+    Ok(())
+}
+
+/// A program that reads late gets lines of records that were given up meanwhile: those stay lost,
+/// whatever it acknowledges.
+fn dropped_in_flight() -> Outcome {
+    const COUNT: u64 = 3_000;
+    let mut place = Place::new(DROP)?;
+    let mut program = Program::connect(&place.socket)?;
+    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    let all = |status: &Status| status.sink("delivered") == COUNT;
+    place.scene.tested.wait("the file to have all", 30, all)?;
+    let standing = |sink: &Value| {
+        let number = |it: &Value| it.as_u64().unwrap_or(u64::MAX);
+        let lost = number(&sink["lost"]["queue_policy"]["records"]);
+        (number(&sink["delivered"]), number(&sink["owed"]), lost)
+    };
+    let before = standing(&place.scene.tested.status()?.sinks()[1]);
+    assert_eq!(before, (0, 256, COUNT - 256));
+    let mut after = before;
+    while after.1 > 0 {
+        program.take(1)?;
+        program.acknowledge()?;
+        if program.taken % 50 == 0 || program.taken >= 256 {
+            after = standing(&place.scene.tested.status()?.sinks()[1]);
+            assert_eq!(after.0 + after.1 + after.2, COUNT, "{after:?}");
+        }
+    }
+    assert_eq!(after, (256, 0, COUNT - 256));
+    assert!(program.taken > 256, "some were given up on their way: {}", program.taken);
+    assert_eq!(program.keys.len() as u64, program.taken, "none twice");
+    Ok(())
+}
+
+/// Twice, since the second time the file ends within a page that has room for part of a line.
+fn full_disk() -> Outcome {
+    const DISK: u64 = 4 << 20;
+    const COUNT: u32 = 1_500;
+    const MORE: &str = "[retry]\ncapacity = 64\nmax_delay_s = 1\n";
+    mounts::privately(|| {
+        let directory = tempfile::tempdir()?;
+        let disk = directory.path().join("disk");
+        fs::create_dir(&disk)?;
+        mounts::tmpfs(&disk, DISK)?;
+        let filler = disk.join("filler");
+        fs::write(&filler, vec![0; usize::try_from(DISK).unwrap_or(0) - (64 << 10)])?;
+        let (netns, loader) = bench::place()?;
+        let sink = PathBuf::from("disk/flows.jsonl");
+        let settings = Settings { sink, more: MORE, ..Settings::default() };
+        let tested = Tested::start_at(&netns, &settings, directory.into())?;
+        let mut scene = Scene { netns, loader, tested };
+        for round in 1..=2_u32 {
+            let flows = (round - 1) * COUNT..round * COUNT;
+            complete(&scene.loader.churn(&MIXED, flows, 500)?)?;
+            let full = |status: &Status| {
+                status.sink("errno") == Errno::ENOSPC as u64 && status.number("pressure") == 1
+            };
+            let status = scene.tested.wait("the disk to be full, destroys to be held", 20, full)?;
+            assert_eq!(status.number("queue_len"), 64);
+            let (failures, delivered) = (status.sink("failures"), status.sink("delivered"));
+            let more = |status: &Status| status.sink("failures") > failures + 2;
+            scene.tested.wait("more attempts", 20, more)?;
+            let account = scene.tested.account()?;
+            assert_eq!(account.lines.len() as u64, delivered, "whole lines, and those counted");
+            fs::remove_file(&filler)?;
+            let all = u64::from(round * COUNT);
+            scene.tested.wait("all to be written", 20, |it| it.sink("delivered") == all)?;
+            let mut rest = fs::File::create(&filler)?;
+            while rest.write_all(&[0; 4096]).is_ok() {}
+        }
+        let status = scene.rest(0)?;
+        assert_eq!((status.number("lost_records"), status.number("budget_passed")), (0, 0));
+        let account = scene.tested.account()?;
+        let all = 2 * COUNT as usize;
+        assert_eq!((account.lines.len(), account.keys()), (all, all));
+        assert_eq!(account.causes().keys().collect::<Vec<_>>(), [&"event"]);
+        Ok(())
+    })?;
     Ok(())
 }
 

@@ -28,12 +28,14 @@ fn main() -> std::process::ExitCode {
     harness::run(vec![
         Trial::test("a_program_acknowledges_every_record", acknowledged),
         Trial::test("what_was_not_acknowledged_goes_to_the_next", next_client),
+        Trial::test("the_last_words_of_a_program_that_left_count", last_words),
         Trial::test("hostile_acknowledgements_end_the_connection", hostile),
         Trial::test("without_a_program_destroys_wait_in_the_kernel", held),
         Trial::test("the_oldest_are_dropped_when_so_configured", dropped),
         Trial::test("an_acknowledgement_of_what_was_dropped_delivers_nothing", dropped_in_flight),
         Trial::test("a_full_disk_and_a_small_queue_lose_nothing", full_disk),
         Trial::test("a_killed_worker_sends_again", killed_worker),
+        Trial::test("workers_killed_in_a_flood_send_again", killed_in_a_flood),
         Trial::test("the_log_daemon_gets_every_record", syslog),
     ])
 }
@@ -190,6 +192,36 @@ fn next_client() -> Outcome {
     assert_eq!(third.keys.len() as u64, COUNT - 200);
     assert_eq!(known.union(&third.keys).count() as u64, COUNT, "every key at least once");
     assert!(status.sinks()[1]["retried"].as_u64() >= Some(100), "{status:?}");
+    Ok(())
+}
+
+/// It acknowledges line by line and leaves while there is more to send: all of it counts, also
+/// when the daemon first meets the broken connection by writing.
+fn last_words() -> Outcome {
+    const COUNT: u64 = 3_000;
+    const TAKEN: u64 = 500;
+    let mut place = Place::new("[retry]\ncapacity = 4096\n")?;
+    let mut program = Program::connect(&place.socket)?;
+    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    program.take(TAKEN)?;
+    place.wait("more than the connection holds", |sink| {
+        sink["owed"] == COUNT && sink["in_flight"].as_u64() < Some(COUNT)
+    })?;
+    place.scene.tested.signal(Signal::SIGSTOP)?;
+    let words: String = (1..=TAKEN).map(|number| format!("ack {number}\n")).collect();
+    program.say(&words)?;
+    let mut keys = program.keys;
+    drop(program.lines);
+    place.scene.tested.signal(Signal::SIGCONT)?;
+    let mut next = Program::connect(&place.socket)?;
+    next.take(COUNT - TAKEN)?;
+    next.acknowledge()?;
+    let status = place.wait("the rest", |sink| sink["delivered"] == COUNT)?;
+    assert_eq!(status.sinks()[1]["owed"], 0);
+    let repeated = next.keys.intersection(&keys).count();
+    assert_eq!(repeated, 0, "what was acknowledged comes again");
+    keys.extend(next.keys);
+    assert_eq!(keys.len() as u64, COUNT);
     Ok(())
 }
 
@@ -419,6 +451,51 @@ fn killed_worker() -> Outcome {
     keys.extend(program.keys.clone());
     let status = place.wait("the rest", |sink| sink["delivered"] == COUNT)?;
     assert_eq!((keys.len() as u64, status.number("worker_restarts")), (COUNT, 4));
+    Ok(())
+}
+
+/// The worker is killed while flows end and a program reads; it connects again each time.
+fn killed_in_a_flood() -> Outcome {
+    const COUNT: u32 = 6_000;
+    const KILLS: u64 = 5;
+    let mut place = Place::new("[retry]\ncapacity = 512\n")?;
+    let Place { scene: Scene { loader, tested, .. }, socket, .. } = &mut place;
+    let (keys, kills) = std::thread::scope(|scope| {
+        let flood = scope.spawn(move || {
+            for part in 0..COUNT / 100 {
+                complete(&loader.churn(&MIXED, part * 100..(part + 1) * 100, 100)?)?;
+            }
+            io::Result::Ok(())
+        });
+        let (mut keys, mut kills) = (HashSet::new(), 0);
+        while keys.len() < COUNT as usize {
+            let mut program = Program::connect(socket)?;
+            // The end of the connection is the end of this program's turn, whatever was read.
+            while program.take(1).is_ok() && keys.len() + program.keys.len() < 2 * COUNT as usize {
+                if program.taken == 700 && kills < KILLS {
+                    kill(Pid::from_raw(tested.worker()?), Signal::SIGKILL)?;
+                    kills += 1;
+                }
+                if program.taken % 20 == 0 && program.acknowledge().is_err() {
+                    break;
+                }
+                if keys.union(&program.keys).count() == COUNT as usize {
+                    program.acknowledge()?;
+                    break;
+                }
+            }
+            keys.extend(program.keys);
+        }
+        let flooded = flood.join().unwrap_or_else(|_| Err(io::Error::other("panic")));
+        flooded.and(io::Result::Ok((keys, kills)))
+    })?;
+    assert_eq!((keys.len(), kills), (COUNT as usize, KILLS));
+    let status = place.wait("the rest", |sink| sink["delivered"] == COUNT)?;
+    assert_eq!((status.number("worker_restarts"), status.number("lost_records")), (KILLS, 0));
+    assert_eq!(place.scene.rest(0)?.sinks()[1]["owed"], 0);
+    let account = place.scene.tested.account()?;
+    let all = COUNT as usize;
+    assert_eq!((account.lines.len(), account.keys()), (all, all), "the file has each once");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! another is refused with a line that says so. Whoever says anything else is closed.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ const BUFFER_BYTES: usize = 32 << 10;
 const ANSWER_BYTES: usize = 64;
 /// Most reads in one turn.
 const READS: usize = 16;
+/// So many times that for the last words of a client: more than a socket holds by default.
+const LAST_READS: usize = 256;
 /// Between two attempts to make the socket.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -175,12 +178,17 @@ impl Client {
             if self.waiting.is_empty() {
                 break;
             }
-            self.write(turn, buffer)?;
+            self.write(turn, buffer, outbox)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, turn: &Turn<'_>, buffer: &[u8]) -> Result<(), End> {
+    fn write(
+        &mut self,
+        turn: &Turn<'_>,
+        buffer: &[u8],
+        outbox: &mut Outbox<'_, '_>,
+    ) -> Result<(), End> {
         match self.stream.write(&buffer[self.waiting.clone()]) {
             Ok(0) => return Err(End::Gone),
             Ok(count) => {
@@ -191,7 +199,7 @@ impl Client {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
-            Err(_) => return Err(End::Gone),
+            Err(_) => return self.last_words(outbox),
         }
         self.wait_for_room(turn).map_err(|_| End::Gone)
     }
@@ -224,6 +232,15 @@ impl Client {
             self.take_answers(outbox)?;
         }
         Ok(())
+    }
+
+    /// It takes no more. What it said before that counts, and it can say nothing from now on.
+    fn last_words(&mut self, outbox: &mut Outbox<'_, '_>) -> Result<(), End> {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        for _ in 0..LAST_READS {
+            self.read(outbox)?;
+        }
+        Err(End::Gone)
     }
 
     fn take_answers(&mut self, outbox: &mut Outbox<'_, '_>) -> Result<(), End> {

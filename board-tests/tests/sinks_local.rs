@@ -28,6 +28,7 @@ fn main() -> std::process::ExitCode {
     harness::run(vec![
         Trial::test("a_program_acknowledges_every_record", acknowledged),
         Trial::test("what_was_not_acknowledged_goes_to_the_next", next_client),
+        Trial::test("a_program_may_come_back_at_once", come_back),
         Trial::test("the_last_words_of_a_program_that_left_count", last_words),
         Trial::test("hostile_acknowledgements_end_the_connection", hostile),
         Trial::test("without_a_program_destroys_wait_in_the_kernel", held),
@@ -192,6 +193,25 @@ fn next_client() -> Outcome {
     assert_eq!(third.keys.len() as u64, COUNT - 200);
     assert_eq!(known.union(&third.keys).count() as u64, COUNT, "every key at least once");
     assert!(status.sinks()[1]["retried"].as_u64() >= Some(100), "{status:?}");
+    Ok(())
+}
+
+/// Who connects after the one before has closed is never told that somebody is there, also when
+/// the daemon is just then refusing another.
+fn come_back() -> Outcome {
+    let mut place = Place::new("")?;
+    place.scene.churn(&MIXED, 10, 10)?;
+    let mut program = Program::connect(&place.socket)?;
+    for round in 0..5_000 {
+        program.take(1)?;
+        let refused = Program::connect(&place.socket)?.rest()?;
+        assert!(refused.starts_with("error 69 "), "{refused:?}");
+        drop(program);
+        program = Program::connect(&place.socket)?;
+        let mut first = String::new();
+        program.lines.read_line(&mut first)?;
+        assert!(first.starts_with('{'), "after {round} rounds: {first:?}");
+    }
     Ok(())
 }
 

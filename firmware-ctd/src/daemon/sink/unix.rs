@@ -115,9 +115,12 @@ impl UnixSink {
     }
 
     fn accept(&mut self, turn: &Turn<'_>, outbox: &mut Outbox<'_, '_>) {
-        let Some(listener) = &self.listener else { return };
-        while let Ok((mut stream, _)) = listener.accept() {
+        while let Some(Ok((mut stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
             let _ = stream.set_nonblocking(true);
+            // Who was there may have left since, and be the same program.
+            if let Some(Err(end)) = self.client.as_mut().map(|client| client.read(outbox)) {
+                self.close(&end, outbox);
+            }
             if self.client.is_some() {
                 // Nobody is hurt if the message does not arrive.
                 let _ = stream.write(b"error 69 another program is connected\n");

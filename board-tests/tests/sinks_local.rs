@@ -6,7 +6,7 @@ mod harness;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -140,6 +140,13 @@ impl Program {
         self.say(&format!("ack {}\n", self.taken))
     }
 
+    /// Ends the connection; what it has read. Closing alone would not do it while a program that
+    /// another test is just starting still has a copy of the descriptor.
+    fn leave(self) -> io::Result<HashSet<String>> {
+        self.lines.get_ref().shutdown(Shutdown::Both)?;
+        Ok(self.keys)
+    }
+
     /// All that comes until the daemon closes.
     fn rest(mut self) -> io::Result<String> {
         let mut rest = Vec::new();
@@ -183,8 +190,7 @@ fn next_client() -> Outcome {
     // One at a time.
     let second = Program::connect(&place.socket)?;
     assert!(second.rest()?.starts_with("error 69 "));
-    let known = first.keys.clone();
-    drop(first);
+    let known = first.leave()?;
     let mut third = Program::connect(&place.socket)?;
     third.take(COUNT - 200)?;
     third.acknowledge()?;
@@ -206,7 +212,7 @@ fn come_back() -> Outcome {
         program.take(1)?;
         let refused = Program::connect(&place.socket)?.rest()?;
         assert!(refused.starts_with("error 69 "), "{refused:?}");
-        drop(program);
+        program.leave()?;
         program = Program::connect(&place.socket)?;
         let mut first = String::new();
         program.lines.read_line(&mut first)?;
@@ -230,8 +236,7 @@ fn last_words() -> Outcome {
     place.scene.tested.signal(Signal::SIGSTOP)?;
     let words: String = (1..=TAKEN).map(|number| format!("ack {number}\n")).collect();
     program.say(&words)?;
-    let mut keys = program.keys;
-    drop(program.lines);
+    let mut keys = program.leave()?;
     place.scene.tested.signal(Signal::SIGCONT)?;
     let mut next = Program::connect(&place.socket)?;
     next.take(COUNT - TAKEN)?;
@@ -504,7 +509,7 @@ fn killed_in_a_flood() -> Outcome {
                     break;
                 }
             }
-            keys.extend(program.keys);
+            keys.extend(program.leave()?);
         }
         let flooded = flood.join().unwrap_or_else(|_| Err(io::Error::other("panic")));
         flooded.and(io::Result::Ok((keys, kills)))

@@ -387,6 +387,8 @@ fn dropped_in_flight() -> Outcome {
     };
     let before = standing(&place.scene.tested.status()?.sinks()[1]);
     assert_eq!(before, (0, 256, COUNT - 256));
+    // In the order of the queue; those from here on are owed.
+    let owed = place.scene.tested.account()?.lines.split_off(usize::try_from(COUNT - 256)?);
     let mut after = before;
     while after.1 > 0 {
         program.take(1)?;
@@ -394,6 +396,9 @@ fn dropped_in_flight() -> Outcome {
         if program.taken % 50 == 0 || program.taken >= 256 {
             after = standing(&place.scene.tested.status()?.sinks()[1]);
             assert_eq!(after.0 + after.1 + after.2, COUNT, "{after:?}");
+            let delivered = owed.iter().take(usize::try_from(after.0)?);
+            let keys = delivered.filter_map(|it| it["key"].as_str());
+            assert_eq!(keys.filter(|key| program.keys.contains(*key)).count() as u64, after.0);
         }
     }
     assert_eq!(after, (256, 0, COUNT - 256));

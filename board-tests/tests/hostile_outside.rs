@@ -34,6 +34,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("signals_end_it_and_nothing_stays_behind", signals),
         Trial::test("a_second_daemon_on_the_same_socket_is_refused", second_daemon),
         Trial::test("killed_and_started_again", killed_and_started_again),
+        Trial::test("a_start_that_fails_after_a_kill_ends", failed_start_after_a_kill),
         Trial::test("a_full_disk_holds_records_back", full_disk),
         Trial::test("a_read_only_disk_is_overcome", read_only_disk),
         Trial::test("a_missing_directory_is_made", missing_directory),
@@ -395,6 +396,20 @@ fn killed_and_started_again() -> Outcome {
     scene.rest(0)?;
     let account = scene.tested.account()?;
     assert_eq!((account.lines.len(), account.keys(), account.weak()), (300, 300, 0));
+    Ok(())
+}
+
+/// That a daemon before it was ready does not make it try for ever.
+fn failed_start_after_a_kill() -> Outcome {
+    let mut scene = Scene::new(&Settings::default())?;
+    scene.tested.signal(Signal::SIGKILL)?;
+    scene.tested.daemon.process().wait(Duration::from_secs(10))?;
+    let socket = scene.tested.daemon.socket();
+    fs::remove_file(&socket)?;
+    fs::write(&socket, "mine")?;
+    let output = run_to_end(&scene.netns, &scene.tested.daemon.config())?;
+    assert_eq!(output.status.code(), Some(69), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_to_string(&socket)?, "mine");
     Ok(())
 }
 

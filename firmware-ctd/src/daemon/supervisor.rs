@@ -133,6 +133,8 @@ impl Supervisor {
         loop {
             let now = clock::now().boot;
             if self.worker.is_none() && now >= self.not_before {
+                // Whoever was ready before, also in a daemon before this one, says nothing of it.
+                self.words().set(Word::Ready, 0);
                 match sys::fork().map_err(|error| Failure::of_io("fork", &error))? {
                     Fork::Child => return Ok(Fate::Worker(Box::new(self.birth))),
                     Fork::Parent(worker) => self.born(worker, now),

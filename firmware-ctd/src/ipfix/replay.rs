@@ -406,27 +406,21 @@ impl Replay<'_> {
         let first = self.place(self.after(at, 1));
         // To the end of the ring, and from its beginning.
         let split = self.ring.len().min(size(self.capacity)).saturating_sub(first);
-        let mut chunks = message.chunks(4);
-        for part in [first..first.saturating_add(split), 0..first] {
-            for to in self.ring.get_mut(part).unwrap_or_default() {
-                let Some(chunk) = chunks.next() else { return };
-                *to = word_of(chunk);
-            }
+        let (before, after) = message.split_at(message.len().min(split.saturating_mul(4)));
+        for (at, bytes) in [(first, before), (0, after)] {
+            let to = self.ring.get_mut(at..).unwrap_or_default();
+            to.iter_mut().zip(bytes.chunks(4)).for_each(|(to, chunk)| *to = word_of(chunk));
         }
     }
 
     /// The message at hand from its word `first` on, stamped, as far as `out` goes.
     fn read(&self, first: u32, out: &mut [u8]) {
         let at = self.place(self.after(self.connection.at, first.saturating_add(1)));
-        let end = self.ring.len().min(size(self.capacity));
-        let parts = [self.ring.get(at..end), self.ring.get(..at)];
-        let mut words = parts.into_iter().flatten().flatten();
-        for chunk in out.chunks_mut(4) {
-            let bytes = words.next().copied().unwrap_or(0).to_ne_bytes();
-            match chunk.first_chunk_mut() {
-                Some(whole) => *whole = bytes,
-                None => chunk.iter_mut().zip(bytes).for_each(|(to, from)| *to = from),
-            }
+        let split = self.ring.len().min(size(self.capacity)).saturating_sub(at);
+        let (before, after) = out.split_at_mut(out.len().min(split.saturating_mul(4)));
+        for (at, bytes) in [(at, before), (0, after)] {
+            let from = self.ring.get(at..).unwrap_or_default();
+            bytes.chunks_mut(4).zip(from).for_each(|(chunk, &from)| put_word(chunk, from));
         }
         let stamps = [(1, self.connection.time_s), (2, self.connection.sequence)];
         for (word, stamp) in stamps {
@@ -485,6 +479,14 @@ fn word_of(chunk: &[u8]) -> u32 {
     let mut word = [0; 4];
     word.iter_mut().zip(chunk).for_each(|(to, &from)| *to = from);
     u32::from_ne_bytes(word)
+}
+
+/// The reverse of [`word_of`].
+fn put_word(chunk: &mut [u8], word: u32) {
+    match chunk.first_chunk_mut() {
+        Some(whole) => *whole = word.to_ne_bytes(),
+        None => chunk.iter_mut().zip(word.to_ne_bytes()).for_each(|(to, from)| *to = from),
+    }
 }
 
 /// A number of bytes or words; all machines that Linux runs on have 32 bits or more.

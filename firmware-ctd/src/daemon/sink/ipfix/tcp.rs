@@ -32,11 +32,8 @@ use crate::limited;
 use crate::retry::Outbox;
 use crate::time::{Duration, Instant};
 
-/// The longest message: not so long that the window is full of one.
-const MESSAGE_BYTES: usize = MESSAGE_BYTES_U16 as usize;
-const MESSAGE_BYTES_U16: u16 = 4096;
-/// Room in the window for messages beside what the collector has not read.
-const BESIDE: u32 = 16 << 10;
+/// The longest message: the longer, the fewer times the collector is woken.
+const MESSAGE_BYTES_MOST: u16 = 16 << 10;
 /// What a collector may have read and not stored: that dies with it too.
 const IN_HAND: u32 = 32 << 10;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -115,7 +112,7 @@ impl TcpSink {
             backoff: BACKOFF_MIN,
             head: vec![0; 1024].into(),
             head_at: 0..0,
-            scratch: vec![0; MESSAGE_BYTES].into(),
+            scratch: vec![0; usize::from(message_bytes(config.replay_bytes))].into(),
             window: 0,
             counters_at: Instant::BOOT,
             look_at: None,
@@ -207,7 +204,7 @@ impl TcpSink {
             self.counters_at = turn.now.boot + self.refresh;
         }
         loop {
-            if !replay.has_room(MESSAGE_BYTES_U16) && outbox.unsent() > 0 {
+            if !replay.has_room(message_bytes(self.replay_bytes)) && outbox.unsent() > 0 {
                 let made = matches!(self.connection, Connection::Made(_));
                 self.look_at = made.then(|| turn.now.boot + LOOK);
                 return;
@@ -247,13 +244,19 @@ impl TcpSink {
         }
     }
 
+    /// What can be kept of what the collector may not have read: messages must fit beside that, or
+    /// nothing would ever be freed.
+    fn most_unread(&self) -> u32 {
+        self.replay_bytes.saturating_sub(u32::from(message_bytes(self.replay_bytes)) * 5 / 2)
+    }
+
     /// Notes how large a window the collector offers.
     fn look(&mut self) {
         static LIMIT: RateLimit = RateLimit::new(1, 600);
         let Connection::Made(stream) = &self.connection else { return };
         let offered = sys::offered_window(stream.as_fd()).unwrap_or(self.replay_bytes);
         self.window = self.window.max(offered);
-        if self.window > self.replay_bytes.saturating_sub(BESIDE) {
+        if self.window > self.most_unread() {
             let (target, window) = (&self.target, self.window);
             limited!(
                 LIMIT,
@@ -268,14 +271,13 @@ impl TcpSink {
     ///
     /// Not before there is need: the more is kept, the more can be sent again.
     fn make_room(&mut self) -> io::Result<bool> {
+        let most = self.most_unread();
         let (Connection::Made(stream), Some(replay)) = (&mut self.connection, &mut self.replay)
         else {
             return Ok(false);
         };
         // A receive buffer that grows while data lies in it holds more than any window offered.
         let unread = self.window.saturating_mul(2).saturating_add(IN_HAND);
-        // A message must fit beside that, or nothing would ever be freed.
-        let most = self.replay_bytes.saturating_sub(BESIDE);
         let unacknowledged = sys::unacknowledged(stream.as_fd())?;
         Ok(replay.acknowledged(unacknowledged, unread.min(most)) > 0)
     }
@@ -310,12 +312,19 @@ impl TcpSink {
     }
 }
 
+/// The longest message: not so long that the window is full of a few.
+fn message_bytes(replay_bytes: u32) -> u16 {
+    u16::try_from(replay_bytes / 16).unwrap_or(u16::MAX).min(MESSAGE_BYTES_MOST)
+}
+
 /// Begins a connection without waiting for it.
 fn begin(collector: SocketAddr, turn: &Turn<'_>) -> io::Result<TcpStream> {
     let family = if collector.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket: OwnedFd = socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
     setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    // Messages are as full as they can be: to wait for more, as TCP does, is to wait for nothing.
+    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
     setsockopt(&socket, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
     match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(collector)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}

@@ -6,6 +6,7 @@
 //!
 //! `unsafe` stands in one file only, `daemon/sys.rs`.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -1,0 +1,81 @@
+//! What is saved of one flow, and of one expectation.
+
+use crate::record::RecordKeys;
+use crate::table::{Extension, HelperName, Key, L4State};
+use crate::wire::{Counters, Status, Tuple};
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// A flow as a checkpoint keeps it: all that is needed to make it again in the kernel, and to go on
+/// with its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedFlow {
+    /// Original tuple.
+    pub orig: Tuple,
+    /// Reply tuple, as the kernel told it: translated if the flow is.
+    pub reply: Tuple,
+    /// Zone of the original direction.
+    pub zone: u16,
+    /// The zone is of the original direction alone; that of the reply direction stands in
+    /// [`rare`](Self::rare).
+    pub zone_orig_only: bool,
+    /// Status bits, as the kernel told them.
+    pub status: Status,
+    /// Mark.
+    pub mark: u32,
+    /// Seconds until the flow times out, at the time of the checkpoint. None for a flow whose
+    /// timeout the kernel never told (offloaded since its beginning).
+    pub timeout_s: Option<u32>,
+    /// TCP or SCTP state.
+    pub l4_state: Option<L4State>,
+    /// All that was ever counted, over all boots; none if the kernel does not count.
+    pub counters: Option<[Counters; 2]>,
+    /// The counters are a lower bound.
+    pub inexact: bool,
+    /// Start over all boots, wall clock in milliseconds; none if it is not known.
+    pub start_ms: Option<u64>,
+    /// The rare attributes. `base` is always none here: it is part of the counters.
+    pub rare: Extension,
+}
+
+impl SavedFlow {
+    /// Which account the flow goes on with: see [`account`].
+    #[must_use]
+    pub fn account(&self) -> Option<u64> {
+        // The seed is for the table alone; a key's words are the same with any.
+        let key = Key::new(&self.orig, self.zone, [0; 2]);
+        self.start_ms.map(|start_ms| account(&key, start_ms))
+    }
+}
+
+/// Identifies a flow over all boots: as the key of a record is computed, of the all-zero boot id
+/// and the start rounded down to milliseconds. So anybody can compute it of any record with a start.
+#[must_use]
+pub fn account(key: &Key, start_ms: u64) -> u64 {
+    RecordKeys::new([0; 16]).key(key, Some(start_ms.saturating_mul(NANOS_PER_MILLI))).value()
+}
+
+/// An expectation as a checkpoint keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedExpect {
+    /// Original tuple of the flow whose helper announced it.
+    pub master: Tuple,
+    /// What is expected.
+    pub tuple: Tuple,
+    /// Which bits of it must agree.
+    pub mask: Tuple,
+    /// Zone.
+    pub zone: u16,
+    /// Seconds until it times out, at the time of the checkpoint.
+    pub timeout_s: u32,
+    /// `NF_CT_EXPECT_*`.
+    pub flags: u32,
+    /// The helper's own kind of expectation.
+    pub class: u32,
+    /// The helper's name.
+    pub helper: Option<HelperName>,
+    /// Name of the function that sets the expected flow up, NUL padded.
+    pub function: Option<[u8; 16]>,
+    /// How the expected flow will be translated: direction and tuple.
+    pub nat: Option<(u32, Tuple)>,
+}

@@ -412,6 +412,7 @@ A flow is shown when it meets every FILTER:
   port=N[-M]            either end, in either direction
   zone=N                conntrack zone
   mark=N[/MASK]         connection mark, decimal or 0x...
+  label=N               connection label, 0-127
   state=NAME            TCP state: established, syn-sent, time-wait, ...
   assured, snat, dnat, offload
                         flows with that status

@@ -24,6 +24,7 @@ pub mod value;
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::checkpoint::Keep;
 use crate::exit;
 pub use fault::{Fault, Faults, MOST_FAULTS, Place};
 pub use schema::KeyName;
@@ -45,6 +46,8 @@ pub struct Config {
     pub retry: Retry,
     /// Where records go; may be empty.
     pub sinks: Vec<Sink>,
+    /// Flows carried over a reboot.
+    pub checkpoint: Checkpoint,
     /// The control socket.
     pub control: Control,
     /// The log.
@@ -121,6 +124,39 @@ pub enum WhenFull {
     DropOldest,
 }
 
+/// `[checkpoint]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// Where the images lie; empty for none.
+    pub directory: PathBuf,
+    /// Seconds between two saves there; 0 = only at the end and when asked.
+    pub interval_s: u32,
+    /// Seconds between two saves into memory; 0 = none.
+    pub live_interval_s: u32,
+    /// What saves by the interval may write in a day.
+    pub flash_bytes_per_day: u64,
+    /// Size of an erase block.
+    pub erase_block_bytes: u32,
+    /// Largest image.
+    pub max_bytes: u32,
+    /// Which flows are saved.
+    pub keep: Keep,
+    /// Saved flows are made again at the first start after a reboot.
+    pub restore: bool,
+    /// Longest timeout of a restored flow until it has a packet, in seconds.
+    pub timeout_cap_s: u32,
+    /// Seconds after which restored flows of foreign addresses are deleted.
+    pub address_grace_s: u32,
+}
+
+impl Checkpoint {
+    /// Whether flows are saved at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.directory.as_os_str().is_empty()
+    }
+}
+
 /// `[control]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control {
@@ -172,6 +208,12 @@ impl Config {
             (
                 self.table.extensions > self.table.capacity,
                 "table.extensions is above table.capacity: the rest can never be used",
+            ),
+            (
+                self.checkpoint.is_on()
+                    && u64::from(self.checkpoint.max_bytes) > self.checkpoint.flash_bytes_per_day,
+                "checkpoint.max_bytes is above checkpoint.flash_bytes_per_day: a full image is \
+                 written at the end and when asked only",
             ),
             (self.sinks.is_empty(), "there is no sink: destroyed flows are counted, not recorded"),
         ];

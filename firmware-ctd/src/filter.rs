@@ -8,7 +8,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::nearest::nearest;
-use crate::wire::{L4, Status, Tuple};
+use crate::wire::{L4, Labels, Status, Tuple};
 
 /// Most words of a filter.
 pub const MOST: usize = 16;
@@ -36,6 +36,8 @@ pub struct FlowFacts<'a> {
     pub status: Status,
     /// `enum tcp_conntrack`, of a TCP flow.
     pub tcp_state: Option<u8>,
+    /// The connection labels.
+    pub labels: Option<Labels>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,7 @@ enum Condition {
         value: u32,
         mask: u32,
     },
+    Label(u8),
     State(u8),
     /// One of these bits.
     AnyStatus(u32),
@@ -95,9 +98,9 @@ impl fmt::Display for FilterError {
 
 impl core::error::Error for FilterError {}
 
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 16] = [
     "family=", "proto=", "src=", "dst=", "addr=", "sport=", "dport=", "port=", "zone=", "mark=",
-    "state=", "assured", "snat", "dnat", "offload",
+    "label=", "state=", "assured", "snat", "dnat", "offload",
 ];
 
 const PROTOCOLS: [(&str, u8); 8] = [
@@ -131,6 +134,7 @@ const NET: &str = "an IPv4 or IPv6 address, or one with /PREFIX";
 const PORT: &str = "0 to 65535, or a range as 1000-2000";
 const ZONE: &str = "0 to 65535";
 const MARK: &str = "a number, decimal or 0x..., or one with /MASK";
+const LABEL: &str = "0 to 127";
 const STATE: &str = "none, syn-sent, syn-recv, established, fin-wait, close-wait, last-ack, \
                      time-wait, close, syn-sent2";
 
@@ -177,6 +181,7 @@ fn condition(word: &str) -> Result<Condition, FilterFault> {
         "port=" => (Ports::parse(value).map(Condition::Port), PORT),
         "zone=" => (decimal_u16(value).map(Condition::Zone), ZONE),
         "mark=" => (mark(value), MARK),
+        "label=" => (decimal_u8(value, 127).map(Condition::Label), LABEL),
         "state=" => (tcp_state(value).map(Condition::State), STATE),
         flag => return Ok(Condition::AnyStatus(status_bits(flag))),
     };
@@ -341,6 +346,7 @@ impl Condition {
             Self::Port(ports) => ports.has_end(flow.orig) || ports.has_end(flow.reply),
             Self::Zone(zone) => flow.zone == zone,
             Self::Mark { value, mask } => (flow.mark ^ value) & mask == 0,
+            Self::Label(bit) => flow.labels.is_some_and(|labels| labels.to_bits() >> bit & 1 != 0),
             Self::State(state) => flow.tcp_state == Some(state),
             Self::AnyStatus(bits) => flow.status.0 & bits != 0,
         }

@@ -60,6 +60,7 @@ impl Draft {
             table: super::Table::default(),
             retry: super::Retry::default(),
             sinks,
+            checkpoint: super::Checkpoint::default(),
             control: super::Control::default(),
             log: Log { target: LogTarget::Stderr, level: log::LevelFilter::Info },
         };
@@ -137,11 +138,12 @@ impl Draft {
             .kind
             .check(value)
             .map_err(|wrong| place.fault(not_allowed(section.name, known, value, wrong)))?;
+        let is_true = checked == Checked::Flag(true);
         known.store(&mut self.config, at.index, checked);
         if let (Some(at), true) = (self.sink_places.get_mut(at.index), section.variant.is_some()) {
-            match (known.kind, checked) {
-                (Kind::Path(_) | Kind::Endpoint, _) => at.line = place.line,
-                (Kind::Flag, Checked::Flag(true)) => at.reliable = Some(place.line),
+            match known.kind {
+                Kind::Path(_) | Kind::Endpoint => at.line = place.line,
+                Kind::Flag if is_true => at.reliable = Some(place.line),
                 _ => {}
             }
         }

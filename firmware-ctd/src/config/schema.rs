@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use super::value::{Checked, Kind};
-use super::{Config, Groups, LogTarget, Transport, WhenFull};
+use super::{Config, Groups, Keep, LogTarget, Transport, WhenFull};
 pub(super) use keys::SINK_TYPES;
 pub use keys::{LATER_SECTIONS, SCHEMA};
 
@@ -58,6 +58,7 @@ pub(super) enum Slot<'a> {
     WhenFull(&'a mut WhenFull),
     Endpoint(&'a mut SocketAddr),
     Transport(&'a mut Transport),
+    Keep(&'a mut Keep),
 }
 
 impl Key {
@@ -93,6 +94,7 @@ impl Slot<'_> {
             (Self::WhenFull(to), Self::WhenFull(from)) => *to = *from,
             (Self::Endpoint(to), Self::Endpoint(from)) => *to = *from,
             (Self::Transport(to), Self::Transport(from)) => *to = *from,
+            (Self::Keep(to), Self::Keep(from)) => to.clone_from(from),
             _ => {}
         }
     }
@@ -110,6 +112,7 @@ impl Slot<'_> {
             (Self::WhenFull(slot), Checked::Choice(which)) => *slot = when_full(which),
             (Self::Endpoint(slot), Checked::Endpoint(address)) => *slot = address,
             (Self::Transport(slot), Checked::Choice(which)) => *slot = transport(which),
+            (Self::Keep(slot), Checked::Rules(keep)) => *slot = keep,
             _ => {}
         }
     }
@@ -221,15 +224,22 @@ impl fmt::Display for TomlDefault<'_> {
         let text = self.0.default;
         match self.0.kind {
             Kind::Flag | Kind::Number(..) => f.write_str(text),
-            Kind::Size(..) | Kind::Path(_) | Kind::Choice(_) | Kind::Endpoint => {
+            Kind::Size(..)
+            | Kind::Path(_)
+            | Kind::Directory(_)
+            | Kind::Choice(_)
+            | Kind::Endpoint => {
                 write!(f, "\"{text}\"")
             }
-            Kind::Choices(_) => {
-                for (i, word) in text.split(' ').enumerate() {
-                    write!(f, "{}\"{word}\"", if i == 0 { "[" } else { ", " })?;
-                }
-                f.write_str("]")
-            }
+            Kind::Choices(_) => list(f, text, ' '),
+            Kind::Rules => list(f, text, ','),
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, text: &str, between: char) -> fmt::Result {
+    for (i, word) in text.split(between).enumerate() {
+        write!(f, "{}\"{word}\"", if i == 0 { "[" } else { ", " })?;
+    }
+    f.write_str("]")
 }

@@ -7,6 +7,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::checkpoint::Keep;
+use crate::checkpoint::keep::{MOST_RULES, RuleFault};
+
 /// A value as written by the user.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -99,10 +102,14 @@ pub enum Kind {
     Choices(&'static [&'static str]),
     /// An address with a port.
     Endpoint,
+    /// An absolute path of a directory of at most so many bytes, or nothing.
+    Directory(usize),
+    /// Rules for what is kept, each a string of filter words.
+    Rules,
 }
 
 /// A value that its kind allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked<'a> {
     /// Of a [`Kind::Flag`].
     Flag(bool),
@@ -116,6 +123,8 @@ pub enum Checked<'a> {
     Choices(u32),
     /// Of a [`Kind::Endpoint`].
     Endpoint(SocketAddr),
+    /// Of a [`Kind::Rules`].
+    Rules(Keep),
 }
 
 impl Kind {
@@ -134,6 +143,8 @@ impl Kind {
             Self::Choice(names) => choice(text(value)?, names).map(Checked::Choice),
             Self::Choices(names) => choices(value, names).map(Checked::Choices),
             Self::Endpoint => endpoint(text(value)?).map(Checked::Endpoint),
+            Self::Directory(longest) => directory(text(value)?, longest).map(Checked::Path),
+            Self::Rules => rules(value).map(Checked::Rules),
         }
     }
 }
@@ -146,6 +157,14 @@ impl fmt::Display for Kind {
             Self::Number(min, max) => write!(f, "integer, {min} to {max}"),
             Self::Size(min, max) => write!(f, "size, {} to {}", Size(min), Size(max)),
             Self::Path(longest) => write!(f, "absolute path, at most {longest} bytes"),
+            Self::Directory(longest) => {
+                write!(f, "absolute path of a directory, at most {longest} bytes, or \"\"")
+            }
+            Self::Rules => write!(
+                f,
+                "list of at most {MOST_RULES} strings, each \"all\", \"tcp-established\" or words of a \
+                 filter"
+            ),
             Self::Choice(names) => alternatives(f, names, " or "),
             Self::Endpoint => {
                 f.write_str("address and port, as 192.0.2.9:4739 or [2001:db8::9]:4739")
@@ -281,6 +300,34 @@ fn path(text: &str, longest: usize) -> Result<&str, &'static str> {
     } else {
         Ok(text)
     }
+}
+
+fn directory(text: &str, longest: usize) -> Result<&str, &'static str> {
+    match text {
+        "" | "/" => Ok(text),
+        _ => path(text.strip_suffix('/').unwrap_or(text), longest),
+    }
+}
+
+/// Untyped text has one rule a line, or after a comma.
+fn rules(value: Value<'_>) -> Result<Keep, &'static str> {
+    let mut keep = Keep::default();
+    let mut add = |rule: &str| {
+        keep.push(rule).map_err(|fault| match fault {
+            RuleFault::Word(_) => "holds a rule with a word that no filter knows",
+            RuleFault::TooMany => "holds too many rules",
+        })
+    };
+    match value {
+        Value::List(items) => {
+            for item in items {
+                add(text(*item).map_err(|_| "holds what is no string")?)?;
+            }
+        }
+        Value::Untyped(rules) => rules.split([',', '\n']).try_for_each(add)?,
+        other => return wrong_type(other),
+    }
+    if keep.is_empty() { Err("is empty: nothing would be kept") } else { Ok(keep) }
 }
 
 fn endpoint(text: &str) -> Result<SocketAddr, &'static str> {

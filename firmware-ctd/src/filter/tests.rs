@@ -32,6 +32,7 @@ fn facts<'a>(orig: &'a Tuple, reply: &'a Tuple) -> FlowFacts<'a> {
         mark: 0x102,
         status: Status(Status::SEEN_REPLY | Status::ASSURED | Status::SRC_NAT),
         tcp_state: Some(3),
+        labels: Some(Labels::from_bits(1 << 3 | 1 << 127)),
     }
 }
 
@@ -71,6 +72,8 @@ fn each_word_looks_at_its_own_part_of_a_flow() {
         ("zone=5", "zone=0"),
         ("mark=258", "mark=2"),
         ("mark=0x102", "mark=0x2"),
+        ("label=3", "label=4"),
+        ("label=127", "label=0"),
         ("mark=0x2/0xff", "mark=0x2/0xfff"),
         ("mark=0/0x1", "mark=1/0x1"),
         ("state=established", "state=syn-sent"),
@@ -106,8 +109,9 @@ fn what_a_flow_does_not_have_meets_no_word() {
         proto: Protocol::ICMPV6,
         l4: L4::Icmp { id: 443, kind: 128, code: 0 },
     };
-    let flow = FlowFacts { tcp_state: None, ..facts(&ping, &ping) };
-    for word in ["port=0-65535", "sport=443", "dport=443", "state=none", "src=0.0.0.0/0"] {
+    let flow = FlowFacts { tcp_state: None, labels: None, ..facts(&ping, &ping) };
+    for word in ["port=0-65535", "sport=443", "dport=443", "state=none", "label=0", "src=0.0.0.0/0"]
+    {
         assert!(!words(word).unwrap().matches(&flow), "{word}");
     }
     for word in ["family=ipv6", "proto=icmpv6", "src=2001:db8::/127", "dst=2001:db8::2", "src=::/0"]
@@ -119,7 +123,7 @@ fn what_a_flow_does_not_have_meets_no_word() {
 
 #[test]
 fn wrong_words_are_named_with_what_is_allowed() {
-    let values: [(&str, &[&str]); 11] = [
+    let values: [(&str, &[&str]); 12] = [
         ("family", &["", "inet", "5"]),
         ("proto", &["", "256", "-1", "+6", "tcpp"]),
         ("src", &["", "host", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/-1", "::/129", "/8"]),
@@ -130,6 +134,7 @@ fn wrong_words_are_named_with_what_is_allowed() {
         ("port", &["1-2-3"]),
         ("zone", &["65536", ""]),
         ("mark", &["", "0x", "0x+1", "4294967296", "1/", "/1", "-1", "0x1/0x"]),
+        ("label", &["", "128", "-1", "0x1"]),
         ("state", &["", "listening", "é"]),
     ];
     for (key, wrong) in values {
@@ -174,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn any_word_is_judged_without_panic(key in 0usize..16, value in "\\PC{0,30}") {
+    fn any_word_is_judged_without_panic(key in 0usize..17, value in "\\PC{0,30}") {
         let word = WORDS.get(key).map_or(value.clone(), |key| format!("{key}{value}"));
         if let Err(error) = Filter::parse([word.as_str()]) {
             prop_assert!(error.to_string().len() < 200);

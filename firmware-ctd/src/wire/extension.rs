@@ -147,7 +147,36 @@ impl Timestamps {
     }
 }
 
+/// Bytes of a word of the kernel's.
+const LONG: usize = size_of::<core::ffi::c_ulong>();
+
 impl Labels {
+    /// Label N as bit N. The kernel keeps an array of words in the machine's own order, so the same
+    /// bytes mean other labels on another board.
+    #[must_use]
+    pub fn to_bits(self) -> u128 {
+        let longs = self.0.chunks_exact(LONG).rev();
+        longs.fold(0, |bits, long| {
+            let bytes = long.iter().copied();
+            let number = if cfg!(target_endian = "big") {
+                bytes.fold(0, |number, byte| number << 8 | u128::from(byte))
+            } else {
+                bytes.rev().fold(0, |number, byte| number << 8 | u128::from(byte))
+            };
+            bits << (8 * LONG) | number
+        })
+    }
+
+    /// The reverse of [`Self::to_bits`].
+    #[must_use]
+    pub fn from_bits(bits: u128) -> Self {
+        let mut labels = Self(bits.to_le_bytes());
+        if cfg!(target_endian = "big") {
+            labels.0.chunks_exact_mut(LONG).for_each(<[u8]>::reverse);
+        }
+        labels
+    }
+
     /// Reads `CTA_LABELS`: fewer bytes are filled up with zeros, more are left out (no kernel has
     /// more than 128 labels).
     pub(super) fn parse(attribute: &Attribute<'_>) -> Self {

@@ -67,12 +67,104 @@ pub static SCHEMA: &[Section] = &[
                again after a broken connection; UDP is best effort.",
         keys: IPFIX_SINK,
     },
+    Section {
+        name: "checkpoint",
+        variant: None,
+        help: "Flows carried over a reboot. Off unless a directory is named.",
+        keys: CHECKPOINT,
+    },
     Section { name: "control", variant: None, help: "The control socket.", keys: CONTROL },
     Section { name: "log", variant: None, help: "The log.", keys: LOG },
 ];
 
 /// Sections that belong to the design and not to this version.
-pub static LATER_SECTIONS: &[&str] = &["checkpoint", "sync", "console"];
+pub static LATER_SECTIONS: &[&str] = &["sync", "console"];
+
+const CHECKPOINT: &[Key] = &[
+    Key {
+        name: "directory",
+        kind: Kind::Directory(FILE_PATH),
+        default: "",
+        live: false,
+        help: "Where the two images lie, on storage that outlives a reboot.",
+        slot: |c, _| Some(Slot::Path(&mut c.checkpoint.directory)),
+    },
+    Key {
+        name: "interval_s",
+        kind: Kind::Number(0, 30 * 86_400),
+        default: "3600",
+        live: true,
+        help: "Between two saves there, if anything changed; 0 = only at the end and when asked.",
+        slot: |c, _| Some(Slot::U32(&mut c.checkpoint.interval_s)),
+    },
+    Key {
+        name: "live_interval_s",
+        kind: Kind::Number(0, 86_400),
+        default: "300",
+        live: true,
+        help: "Between two saves into memory, beside the control socket; 0 = none.",
+        slot: |c, _| Some(Slot::U32(&mut c.checkpoint.live_interval_s)),
+    },
+    Key {
+        name: "flash_bytes_per_day",
+        kind: Kind::Size(64 << 10, 1 << 40),
+        default: "4MiB",
+        live: true,
+        help: "What saves by the interval may write in a day, counted in erase blocks; saves at \
+               the end and when asked are counted too, and are always made.",
+        slot: |c, _| Some(Slot::U64(&mut c.checkpoint.flash_bytes_per_day)),
+    },
+    Key {
+        name: "erase_block",
+        kind: Kind::Size(512, 16 << 20),
+        default: "64KiB",
+        live: true,
+        help: "Size of an erase block of that storage.",
+        slot: |c, _| Some(Slot::U32(&mut c.checkpoint.erase_block_bytes)),
+    },
+    Key {
+        name: "max_bytes",
+        kind: Kind::Size(16 << 10, 256 << 20),
+        default: "1MiB",
+        live: true,
+        help: "Largest image; flows of later rules of keep are left out first.",
+        slot: |c, _| Some(Slot::U32(&mut c.checkpoint.max_bytes)),
+    },
+    Key {
+        name: "keep",
+        kind: Kind::Rules,
+        default: "tcp-established,assured",
+        live: true,
+        help: "Which flows are saved: those that meet one of the rules, the most valuable first.",
+        slot: |c, _| Some(Slot::Keep(&mut c.checkpoint.keep)),
+    },
+    Key {
+        name: "restore",
+        kind: Kind::Flag,
+        default: "true",
+        live: false,
+        help: "Make the saved flows again in the kernel at the first start after a reboot.",
+        slot: |c, _| Some(Slot::Flag(&mut c.checkpoint.restore)),
+    },
+    Key {
+        name: "timeout_cap_s",
+        kind: Kind::Number(10, 432_000),
+        default: "900",
+        live: false,
+        help: "Longest timeout of a restored flow until it has a packet: nobody knows how long \
+               the reboot took.",
+        slot: |c, _| Some(Slot::U32(&mut c.checkpoint.timeout_cap_s)),
+    },
+    Key {
+        name: "address_grace_s",
+        kind: Kind::Number(0, 86_400),
+        default: "30",
+        live: true,
+        help: "Restored flows are deleted whose translated address is not this router's so long \
+               after a default route is there.",
+        slot: |c, _| Some(Slot::U32(&mut c.checkpoint.address_grace_s)),
+    },
+];
 
 const KERNEL: &[Key] = &[Key {
     name: "manage_sysctls",

@@ -381,6 +381,7 @@ impl FlowWalk {
             mark: flow.mark(),
             status: flow.status(),
             tcp_state: flow.l4_state().filter(|_| tcp).map(|state| state.state),
+            labels: if flow.has_extension() { flow.extension().labels } else { None },
         })
     }
 

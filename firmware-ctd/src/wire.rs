@@ -31,6 +31,7 @@ pub mod nlmsg;
 mod protoinfo;
 pub mod request;
 mod response;
+pub mod route;
 mod stats;
 mod tuple;
 

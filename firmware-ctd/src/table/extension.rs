@@ -46,6 +46,9 @@ const MASTER_IPV6: u32 = 1 << 9;
 const MASTER_L4_SHIFT: u32 = 10; // two bits
 
 impl Extension {
+    /// Words of one.
+    pub(crate) const WORDS: usize = EXTENSION;
+
     /// Whether there is anything to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -53,7 +56,7 @@ impl Extension {
     }
 
     /// Writes the extension into its words.
-    pub(super) fn store(&self, words: &mut [u32]) {
+    pub(crate) fn store(&self, words: &mut [u32]) {
         let mut out = Cursor { words, at: 1, present: 0 };
         out.put(LABELS, self.labels.map(|l| words::of_bytes(l.0)));
         out.put(SEQADJ_ORIG, self.seqadj_orig.map(seqadj_words));
@@ -72,7 +75,7 @@ impl Extension {
     }
 
     /// Reads an extension from its words.
-    pub(super) fn load(words: &[u32]) -> Self {
+    pub(crate) fn load(words: &[u32]) -> Self {
         let mut input = Reader { words, at: 1, present: words[0] };
         let present = words[0];
         Self {

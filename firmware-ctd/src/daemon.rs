@@ -6,6 +6,7 @@
 //! below it each do one kind of I/O.
 
 pub mod addresses;
+pub mod checkpoint;
 pub mod clock;
 pub mod command;
 pub mod control;

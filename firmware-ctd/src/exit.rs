@@ -12,6 +12,8 @@ pub const UNAVAILABLE: u8 = 69;
 pub const SOFTWARE: u8 = 70;
 /// Reading or writing failed.
 pub const IO: u8 = 74;
+/// It is not done yet; trying again may help.
+pub const TRY_AGAIN: u8 = 75;
 /// A privilege is missing.
 pub const NO_PERMISSION: u8 = 77;
 /// The configuration is wrong.

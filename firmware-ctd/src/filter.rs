@@ -8,7 +8,8 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::nearest::nearest;
-use crate::wire::{L4, Labels, Status, Tuple};
+use crate::table::FlowRef;
+use crate::wire::{L4, Labels, Protocol, Status, Tuple};
 
 /// Most words of a filter.
 pub const MOST: usize = 16;
@@ -137,6 +138,24 @@ const MARK: &str = "a number, decimal or 0x..., or one with /MASK";
 const LABEL: &str = "0 to 127";
 const STATE: &str = "none, syn-sent, syn-recv, established, fin-wait, close-wait, last-ack, \
                      time-wait, close, syn-sent2";
+
+impl<'t> FlowFacts<'t> {
+    /// What a filter looks at, of a flow of the table and its tuples.
+    #[must_use]
+    pub fn of(flow: &FlowRef<'_>, orig: &'t Tuple, reply: &'t Tuple) -> Self {
+        let tcp = orig.proto == Protocol::TCP;
+        Self {
+            family: if orig.src.is_ipv6() { 6 } else { 4 },
+            orig,
+            reply,
+            zone: flow.zone(),
+            mark: flow.mark(),
+            status: flow.status(),
+            tcp_state: flow.l4_state().filter(|_| tcp).map(|state| state.state),
+            labels: if flow.has_extension() { flow.extension().labels } else { None },
+        }
+    }
+}
 
 impl Filter {
     /// The filter of `words`; none lets every flow pass.

@@ -143,6 +143,12 @@ pub fn get(from: &[u32]) -> Option<SavedFlow> {
     })
 }
 
+/// The words of a flow that do not change as time goes by: all but the timeout.
+pub fn lasting(words: &[u32]) -> impl Iterator<Item = &[u32]> {
+    let parts = [words.get(..at::TIMEOUT), words.get(at::TIMEOUT + 1..)];
+    parts.into_iter().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,6 +140,12 @@ impl Plan {
         self.asked = true;
     }
 
+    /// Whether somebody wants a save that has not begun.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        self.asked
+    }
+
     /// The save to make now, if one is due. Report it with [`Self::done`] or [`Self::failed`].
     pub fn due(&mut self, now: Instant) -> Option<(Place, Reason)> {
         self.fill(now);

@@ -2,7 +2,7 @@
 
 use crate::record::RecordKeys;
 use crate::table::{Extension, HelperName, Key, L4State};
-use crate::wire::{Counters, Status, Tuple};
+use crate::wire::{Counters, Expect, ExpectNat, Status, Tuple};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
@@ -78,4 +78,32 @@ pub struct SavedExpect {
     pub function: Option<[u8; 16]>,
     /// How the expected flow will be translated: direction and tuple.
     pub nat: Option<(u32, Tuple)>,
+}
+
+impl SavedExpect {
+    /// What is saved of an expectation that the kernel told of; none if it told too little.
+    #[must_use]
+    pub fn of(expect: &Expect<'_>) -> Option<Self> {
+        Some(Self {
+            master: expect.master?,
+            tuple: expect.tuple?,
+            mask: expect.mask?,
+            zone: expect.zone.unwrap_or(0),
+            timeout_s: expect.timeout_s.unwrap_or(0),
+            flags: expect.flags.unwrap_or(0),
+            class: expect.class.unwrap_or(0),
+            helper: expect.help_name.map(padded),
+            function: expect.function.map(padded),
+            nat: expect.nat.map(|ExpectNat { dir, tuple }| (dir, tuple)),
+        })
+    }
+}
+
+/// The first 15 bytes of a name, NUL padded.
+fn padded(name: &[u8]) -> [u8; 16] {
+    let mut padded = [0; 16];
+    for (to, from) in padded.iter_mut().take(15).zip(name) {
+        *to = *from;
+    }
+    padded
 }

@@ -13,6 +13,12 @@ pub fn now() -> Now {
     }
 }
 
+/// Whether the wall clock is known to be right: somebody keeps it so (NTP).
+#[must_use]
+pub fn is_synchronised() -> bool {
+    super::sys::clock_is_synchronised()
+}
+
 /// Waits. For the time before and around workers: a worker itself waits in its epoll.
 pub fn pause(ms: u16) {
     // A signal that ends it early does no harm.

@@ -6,6 +6,7 @@
 //! status text|json|prometheus
 //! flows text|json [all] [FILTER WORD]...
 //! events text|json
+//! save SECONDS
 //! ```
 //!
 //! The first line of the answer is `ok`, or `error CODE TEXT` with an exit code of sysexits. The
@@ -15,6 +16,7 @@
 //! which are counted and told.
 
 mod client;
+mod save;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -168,7 +170,7 @@ impl Control {
             let Some(client) = &mut self.clients[place] else { continue };
             if client.is_overdue(facts.now.boot) {
                 self.clients[place] = None;
-            } else if client.watches() {
+            } else if client.waits() {
                 let wanted = client.turn(&mut self.rooms[place], EpollFlags::empty(), facts);
                 self.after_turn(epoll, place, wanted);
             }
@@ -178,7 +180,8 @@ impl Control {
     /// When [`Self::flush`] is wanted because of somebody's silence.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.clients.iter().flatten().filter_map(Client::deadline).min()
+        let clients = self.clients.iter().flatten();
+        clients.flat_map(|client| [client.deadline(), client.wait_until()]).flatten().min()
     }
 }
 

@@ -23,6 +23,7 @@ use std::io;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 
+use super::checkpoint::Checkpoints;
 use super::control::{Control, FIRST_CLIENT};
 use super::log::{InWords, RateLimit};
 use super::netlink::{EventSocket, RequestSocket};
@@ -45,6 +46,8 @@ const DUMP_BYTES: usize = 32 << 10;
 const ROUNDS: usize = 16;
 /// Batches of states read for one batch of destroys.
 const STATE_ROUNDS: usize = 16;
+/// How long a save at the end may take.
+const FINISH: Duration = Duration::from_secs(15);
 /// How often the kernel's settings are looked at.
 const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,7 @@ mod token {
     pub(super) const DESTROY: u64 = 2;
     pub(super) const SIGNAL: u64 = 3;
     pub(super) const LISTENER: u64 = 4;
+    pub(super) const SAVER: u64 = crate::daemon::checkpoint::Checkpoints::TOKEN;
 }
 
 /// Why the loop ended, or what it must be told.
@@ -80,6 +84,8 @@ pub struct Edge {
     pub signals: SignalFd,
     /// Sinks.
     pub sinks: Sinks,
+    /// Checkpoints, if there are any.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// The loop. See the module's own documentation.
@@ -165,6 +171,9 @@ impl<'m> EventLoop<'m> {
         self.pressure.set_policy(Self::policy(config));
         self.engine.set_dropping(self.pressure.dropping());
         self.edge.sinks.reconfigure(config, self.engine.queue_mut());
+        if let Some(checkpoints) = &mut self.edge.checkpoints {
+            checkpoints.reconfigure(config, clock::now().boot);
+        }
     }
 
     /// Asks for what the configuration wants of events; what they are worth then.
@@ -197,12 +206,40 @@ impl<'m> EventLoop<'m> {
         }
     }
 
-    /// Writes out all that is owed, as far as it goes.
+    /// Writes out all that is owed, as far as it goes, and saves the flows.
     pub fn finish(&mut self) {
         let now = clock::now();
         // What is waiting already is still accounted for.
         let _ = self.read_events(now);
         self.deliver(now);
+        if let Some(checkpoints) = &mut self.edge.checkpoints {
+            checkpoints.end(&self.engine, now.boot);
+        }
+        let until = now.boot + FINISH;
+        while self.edge.checkpoints.as_ref().is_some_and(Checkpoints::is_busy)
+            && clock::now().boot < until
+            && self.turn_at_end().is_ok()
+        {}
+    }
+
+    /// Once all is handed over, what the kernel tells is left to it: it would be in no image.
+    fn turn_at_end(&mut self) -> io::Result<()> {
+        if !self.edge.checkpoints.as_ref().is_some_and(Checkpoints::is_handed_over) {
+            return self.turn();
+        }
+        self.nap = Some(FINISH);
+        self.wait()?;
+        let now = clock::now();
+        self.facts.words.beat(now.boot);
+        self.save(now);
+        Ok(())
+    }
+
+    /// Goes on with a checkpoint, or begins one.
+    fn save(&mut self, now: Now) {
+        if let Some(checkpoints) = &mut self.edge.checkpoints {
+            checkpoints.turn(&mut self.engine, now, &self.inner);
+        }
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -218,6 +255,7 @@ impl<'m> EventLoop<'m> {
         self.read_dump_part(now);
         self.deliver(now);
         self.watch_backlog(now);
+        self.save(now);
         self.commit();
         self.check_settings(now.boot);
         self.serve_watchers(now);
@@ -259,6 +297,7 @@ impl<'m> EventLoop<'m> {
             self.edge.control.poll_timeout(),
             Some(self.settings_at),
             self.edge.sinks.poll_timeout(),
+            self.edge.checkpoints.as_ref().and_then(Checkpoints::poll_timeout),
             self.engine.queue().poll_timeout(),
             self.backlog_timeout(),
         ];
@@ -285,6 +324,8 @@ impl<'m> EventLoop<'m> {
                 self.edge.control.accept(&self.inner, now.boot);
                 self.count_clients();
             }
+            // Every turn looks at it.
+            token::SAVER => {}
             _ if self.edge.sinks.wake(token) => {}
             FIRST_CLIENT.. => {
                 self.read_socket_memory();
@@ -293,9 +334,10 @@ impl<'m> EventLoop<'m> {
                 let other =
                     if repeated { listeners::fullest(&self.edge.destroy) } else { Ok(None) };
                 self.facts.other = other.unwrap_or(None);
-                let Edge { control, sinks, .. } = &mut self.edge;
-                let pressure = &self.pressure;
-                let facts = Facts { engine: &self.engine, sinks, pressure, edge: &self.facts, now };
+                let Edge { control, sinks, checkpoints, .. } = &mut self.edge;
+                let (engine, pressure) = (&self.engine, &self.pressure);
+                let checkpoints = checkpoints.as_ref();
+                let facts = Facts { engine, sinks, pressure, checkpoints, edge: &self.facts, now };
                 control.handle(&self.inner, token, events, &facts);
                 self.count_clients();
             }
@@ -320,9 +362,10 @@ impl<'m> EventLoop<'m> {
     }
 
     fn serve_watchers(&mut self, now: Now) {
-        let Edge { control, sinks, .. } = &mut self.edge;
-        let pressure = &self.pressure;
-        let facts = Facts { engine: &self.engine, sinks, pressure, edge: &self.facts, now };
+        let Edge { control, sinks, checkpoints, .. } = &mut self.edge;
+        let (engine, pressure) = (&self.engine, &self.pressure);
+        let checkpoints = checkpoints.as_ref();
+        let facts = Facts { engine, sinks, pressure, checkpoints, edge: &self.facts, now };
         control.flush(&self.inner, &facts);
         self.count_clients();
     }

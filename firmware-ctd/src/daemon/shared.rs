@@ -75,6 +75,28 @@ pub enum Word {
     ValveLost,
     /// What the kernel kept when it was last opened: at least.
     ValveBacklog,
+    /// Flows that were made again after a reboot.
+    Restored,
+    /// Expectations that were.
+    RestoredExpects,
+    /// Not made: a live flow was there.
+    RefusedExists,
+    /// Made without their helper, which is not loaded.
+    RefusedHelper,
+    /// Not made: their master was not there.
+    RefusedMaster,
+    /// Not made: the kernel's table was full.
+    RefusedFull,
+    /// Not made for another reason.
+    RefusedOther,
+    /// Deleted again: their address is not this router's any more.
+    DeletedAddress,
+    /// Timeouts corrected when the clock was stepped.
+    ClockCorrected,
+    /// Deleted when the clock was stepped: they were too old.
+    ClockDropped,
+    /// Images that were not whole.
+    ImagesRefused,
 }
 
 /// The words that all processes use.

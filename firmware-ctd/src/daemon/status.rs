@@ -2,9 +2,11 @@
 //!
 //! A status is written in parts, each small enough for a client's buffer.
 
+mod checkpoint;
 mod processes;
 mod sinks;
 
+use super::checkpoint::Checkpoints;
 use super::lines::bytes;
 use super::listeners::Listener;
 use super::shared::Words;
@@ -23,7 +25,7 @@ use crate::wire;
 /// More bytes than the longest part has.
 pub const MAX_PART: usize = 6144;
 /// How many parts a status has beside those of its sinks.
-const PARTS: usize = 6;
+const PARTS: usize = 7;
 /// Parts before those of the sinks.
 const SINKS_AFTER: usize = 5;
 
@@ -59,6 +61,8 @@ pub struct Facts<'a, 'm> {
     pub sinks: &'a Sinks,
     /// What becomes of destroys.
     pub pressure: &'a Pressure,
+    /// Checkpoints, if there are any.
+    pub checkpoints: Option<&'a Checkpoints>,
     /// The edge.
     pub edge: &'a EdgeFacts,
     /// The time.
@@ -169,8 +173,13 @@ impl Facts<'_, '_> {
                 for (name, value, _) in numbers {
                     field(out, name, value, true);
                 }
+                if let Some(saves) = self.saves() {
+                    object(out, "checkpoint", &saves);
+                }
+                object(out, "restore", &self.restored());
                 out.str(",\"sinks\":[");
             }
+            5 => {}
             _ => out.str("]}\n"),
         }
     }
@@ -191,9 +200,15 @@ impl Facts<'_, '_> {
             2 => metrics(out, "ledger_", "_total", "counter", &self.engine.ledger().all()),
             3 => metrics(out, "", "", "gauge", &self.others()),
             4 => self.prometheus_malformed(out),
-            _ => {
+            5 => {
                 metrics(out, "", "", "gauge", &self.pressure_numbers());
                 metrics(out, "", "", "gauge", &self.process_numbers());
+            }
+            _ => {
+                if let Some(saves) = self.saves() {
+                    metrics(out, "checkpoint_", "", "gauge", &saves);
+                }
+                metrics(out, "restore_", "", "gauge", &self.restored());
             }
         }
     }
@@ -221,6 +236,7 @@ impl Facts<'_, '_> {
             1 => self.text_pressure(out),
             2 => {
                 self.text_processes(out);
+                self.text_checkpoints(out);
                 nonzero(out, &self.engine.ledger().all());
             }
             5 => {

@@ -41,7 +41,7 @@ const SILENT: Duration = Duration::from_millis(100);
 /// How long after the valve was opened a worker that still does nothing is killed.
 const STUCK: Duration = Duration::from_secs(60);
 /// How long a worker may take to end when told so.
-const ENDING: Duration = Duration::from_secs(5);
+const ENDING: Duration = Duration::from_secs(20);
 /// Workers that die in a row, each before it has lived for [`LIVED`], until the next one waits.
 const DEATHS: u32 = 10;
 const LIVED: Duration = Duration::from_secs(5);

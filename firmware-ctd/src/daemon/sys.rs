@@ -181,6 +181,33 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Whether the kernel has been told that its wall clock is right (`STA_UNSYNC` of adjtimex(2)).
+#[must_use]
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: all zero is a valid `timex`, which asks for nothing to be changed; the kernel fills it.
+    unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&raw mut timex) >= 0 && timex.status & libc::STA_UNSYNC == 0
+    }
+}
+
+/// Closes every descriptor of this process but the standard ones and one more: those that it has of
+/// its parent would keep what the parent closes.
+pub fn close_all_but(kept: BorrowedFd<'_>) {
+    for descriptor in 3..1024 {
+        if descriptor != kept.as_raw_fd() {
+            // SAFETY: nothing in this process uses them any more, which is the caller's promise.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}
+
+/// Ends this process at once: nothing is dropped, no buffer is flushed.
+pub fn exit_at_once(code: i32) -> ! {
+    // SAFETY: it touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
 /// `SK_MEMINFO_*` of a socket, as far as it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketMemory {

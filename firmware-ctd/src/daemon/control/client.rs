@@ -5,17 +5,17 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::epoll::EpollFlags;
 
+use super::super::checkpoint::Asked;
 use super::super::lines;
 use super::super::status::{Facts, MAX_PART};
-use super::PATIENCE;
+use super::{PATIENCE, save};
 use crate::cli::Format;
 use crate::exit;
 use crate::filter::{Filter, FlowFacts};
 use crate::record::text::Text;
 use crate::record::{Record, json};
 use crate::table::{FlowRef, Slot};
-use crate::time::Instant;
-use crate::wire::Protocol;
+use crate::time::{Duration, Instant};
 
 /// Longest question.
 const QUESTION: usize = 1024;
@@ -85,6 +85,11 @@ enum State {
         json: bool,
         missed: u64,
     },
+    /// Waits for the save with this number; none before it was asked for.
+    Save {
+        wait: Duration,
+        asked: Option<(u32, Instant)>,
+    },
     /// The answer is complete.
     Ending,
 }
@@ -129,6 +134,10 @@ impl Client {
     /// When the client is closed if nothing moves: an events client with nothing to read may wait
     /// for ever.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if let State::Save { wait, asked } = self.state {
+            // It is answered before it is closed.
+            return asked.map(|(_, at)| at + wait + PATIENCE);
+        }
         let idle = self.watches() && !self.flags.contains(EpollFlags::EPOLLOUT);
         (!idle).then(|| self.moved + PATIENCE)
     }
@@ -175,6 +184,7 @@ impl Client {
         match &mut self.state {
             State::Asking | State::Ending => false,
             State::Events { .. } => self.tell_missed(room),
+            State::Save { .. } => self.tell_save(room, facts),
             State::Status { format, part } => {
                 let mut more = false;
                 let fits = room.append(|out| more = facts.write(out, *format, *part));
@@ -229,6 +239,8 @@ impl Client {
         let mut error = [0; 640];
         let mut text = Text::new(&mut error);
         let state = match parse(line, &mut text) {
+            // How it went is known later.
+            Some(state @ State::Save { .. }) => state,
             Some(state) => {
                 text.str("ok\n");
                 state
@@ -273,6 +285,38 @@ impl Client {
         fits
     }
 
+    /// Asks for a save, and tells what became of it; false while it is under way.
+    fn tell_save(&mut self, room: &mut Room, facts: &Facts<'_, '_>) -> bool {
+        let State::Save { wait, asked } = &mut self.state else { return false };
+        let Some(checkpoints) = facts.checkpoints else {
+            room.append(|out| save::none(out));
+            self.state = State::Ending;
+            return true;
+        };
+        let (number, since) = *asked.get_or_insert_with(|| (checkpoints.ask(), facts.now.boot));
+        let late = facts.now.boot.since(since) >= *wait;
+        match checkpoints.outcome(number) {
+            Asked::Waiting if !late => return false,
+            Asked::Waiting => room.append(|out| save::under_way(out, *wait)),
+            Asked::Over(image) => room.append(|out| save::over(out, &image)),
+        };
+        self.state = State::Ending;
+        true
+    }
+
+    /// Whether it waits for something that a turn may bring.
+    pub(super) const fn waits(&self) -> bool {
+        matches!(self.state, State::Events { .. } | State::Save { .. })
+    }
+
+    /// When a wait of its own is over.
+    pub(super) fn wait_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Save { wait, asked: Some((_, since)) } => Some(since + wait),
+            _ => None,
+        }
+    }
+
     /// Tells an events client how many lines it missed; false if none.
     fn tell_missed(&mut self, room: &mut Room) -> bool {
         let State::Events { json, missed } = &mut self.state else { return false };
@@ -304,6 +348,10 @@ fn parse(line: &str, error: &mut Text<'_>) -> Option<State> {
             };
             Some(State::Status { format, part: 0 })
         }
+        ("save", seconds) if seconds.parse::<u16>().is_ok() => {
+            let wait = Duration::from_secs(seconds.parse().map_or(0, |s: u16| u64::from(s)));
+            Some(State::Save { wait, asked: None })
+        }
         ("events", "text" | "json") => Some(State::Events { json, missed: 0 }),
         ("flows", "text" | "json") => {
             let all = words.clone().next() == Some("all");
@@ -328,7 +376,7 @@ fn parse(line: &str, error: &mut Text<'_>) -> Option<State> {
         }
         _ => {
             let _ =
-                writeln!(error, "error {} not understood: status, flows or events", exit::USAGE);
+                writeln!(error, "error {} not understood: status, flows, events or save", exit::USAGE);
             None
         }
     }
@@ -372,17 +420,7 @@ impl FlowWalk {
 
     fn passes(&self, flow: &FlowRef<'_>) -> bool {
         let (orig, reply) = (flow.orig(), flow.reply());
-        let tcp = orig.proto == Protocol::TCP;
-        self.filter.matches(&FlowFacts {
-            family: if orig.src.is_ipv6() { 6 } else { 4 },
-            orig: &orig,
-            reply: &reply,
-            zone: flow.zone(),
-            mark: flow.mark(),
-            status: flow.status(),
-            tcp_state: flow.l4_state().filter(|_| tcp).map(|state| state.state),
-            labels: if flow.has_extension() { flow.extension().labels } else { None },
-        })
+        self.filter.matches(&FlowFacts::of(flow, &orig, &reply))
     }
 
     fn show(&mut self, room: &mut Room, facts: &Facts<'_, '_>, slot: Slot) -> bool {

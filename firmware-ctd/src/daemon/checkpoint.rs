@@ -1,0 +1,413 @@
+//! Checkpoints: saving the flows that live, and what an orderly reboot must carry beside them.
+//!
+//! A save is a dump of the kernel's table made for it, so that counters and timeouts are of now;
+//! then a process of its own is made ([`saver`]) and is handed the flows as fast as it takes them,
+//! the most valuable first; it packs and writes them while events go on here. What is due when is
+//! the plan's ([`crate::checkpoint::plan`]), which of the two images to write [`files`]'.
+//!
+//! Nothing here waits: not for the kernel, not for the process, not for the storage.
+
+mod files;
+mod hand_over;
+pub mod saver;
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::log::{InWords, RateLimit};
+use super::sys::{self, Fork};
+use crate::checkpoint::plan::{Place, Plan, Policy, Reason};
+use crate::checkpoint::{Facts, Keep, Section};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::limited;
+use crate::time::{Duration, Instant, Now, WallTime};
+use hand_over::HandOver;
+use saver::{Job, Outcome, Step};
+
+/// What the engine carries: owed records, keys, counters.
+const CARRIED: Section = Section::words(0);
+/// What this router is: its addresses, and what is left of the flash budget.
+const ROUTER: Section = Section::words(1);
+/// A dump that does not come to an end for so long is done without: the table is nearly as fresh.
+const DUMP_PATIENCE: Duration = Duration::from_secs(10);
+/// A process that takes longer is killed.
+const SAVE_PATIENCE: Duration = Duration::from_secs(300);
+/// An image so young is fresh: nothing need be saved at the end.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// The last image of a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Its generation; 0 for none.
+    pub generation: u64,
+    /// When it was saved or found to be unchanged, by either clock; none if that was before this
+    /// worker.
+    pub saved: Option<(Instant, WallTime)>,
+    /// What was told of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A save that is under way.
+#[derive(Debug)]
+struct Save {
+    place: Place,
+    reason: Reason,
+    began: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// A dump was asked for.
+    Dumping,
+    /// A process packs and writes.
+    Writing { saver: Saver, hand_over: Option<HandOver>, generation: u64 },
+}
+
+/// The process.
+#[derive(Debug)]
+struct Saver {
+    pid: Pid,
+    socket: UnixStream,
+    answer: [u8; Outcome::WORDS * 4],
+    answered: usize,
+}
+
+/// How a save that somebody waits for stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is not over.
+    Waiting,
+    /// It is.
+    Over(Image),
+}
+
+/// The checkpoints of a worker.
+#[derive(Debug)]
+pub struct Checkpoints {
+    directories: [PathBuf; 2],
+    plan: Plan,
+    keep: Keep,
+    max_bytes: u32,
+    boot_id: [u8; 16],
+    images: [Image; 2],
+    save: Option<Save>,
+    /// Saves to flash that have ended, in this worker.
+    ended: u32,
+    /// Somebody has asked for one.
+    asked: core::cell::Cell<bool>,
+    /// The daemon ends: when it was told to.
+    ending: Option<Instant>,
+    words: Box<[u32]>,
+}
+
+const fn index(place: Place) -> usize {
+    match place {
+        Place::Live => 0,
+        Place::Flash => 1,
+    }
+}
+
+impl Checkpoints {
+    /// The token of the process's socket in the epoll.
+    pub const TOKEN: u64 = 5;
+
+    /// Checkpoints by this configuration; none if it wants none.
+    #[must_use]
+    pub fn new(config: &Config, boot_id: [u8; 16], now: Instant) -> Option<Self> {
+        let of = &config.checkpoint;
+        if !of.is_on() {
+            return None;
+        }
+        let live = config.control.socket.with_extension("checkpoint");
+        let directories = [live, of.directory.clone()];
+        let images = [0, 1].map(|at| Image {
+            generation: files::newest(&directories[at]),
+            ..Image::default()
+        });
+        Some(Self {
+            directories,
+            plan: Plan::new(policy(config), now, None),
+            keep: of.keep.clone(),
+            max_bytes: of.max_bytes,
+            boot_id,
+            images,
+            save: None,
+            ended: 0,
+            asked: core::cell::Cell::new(false),
+            ending: None,
+            words: vec![0; hand_over::BUFFER_WORDS].into(),
+        })
+    }
+
+    /// Takes over what a changed configuration may change while the daemon runs.
+    pub fn reconfigure(&mut self, config: &Config, now: Instant) {
+        self.plan.set_policy(policy(config), now);
+        self.keep.clone_from(&config.checkpoint.keep);
+        self.max_bytes = config.checkpoint.max_bytes;
+    }
+
+    // --- what others want ----------------------------------------------------------------------
+
+    /// Somebody wants an image in flash: which number of [`Self::outcome`] tells of it.
+    pub fn ask(&self) -> u32 {
+        self.asked.set(true);
+        // One that is under way was begun before, and what it saves may be older.
+        let under_way = self.save.as_ref().is_some_and(|save| save.place == Place::Flash);
+        self.ended.wrapping_add(1 + u32::from(under_way))
+    }
+
+    /// How the save with this number stands.
+    #[must_use]
+    pub fn outcome(&self, number: u32) -> Asked {
+        let over = self.ended.wrapping_sub(number) < u32::MAX / 2;
+        if over { Asked::Over(self.images[index(Place::Flash)]) } else { Asked::Waiting }
+    }
+
+    /// The daemon is to end: saves once more, unless the image is fresh and nothing is owed.
+    pub fn end(&mut self, engine: &Engine<'_>, now: Instant) {
+        self.ending = Some(now);
+        let image = &self.images[index(Place::Flash)];
+        let fresh = image.saved.is_some_and(|(at, _)| now.since(at) < FRESH);
+        let under_way = self.save.as_ref().is_some_and(|save| save.place == Place::Flash);
+        if !under_way && !(fresh && engine.queue().is_empty()) {
+            self.plan.ask();
+        }
+    }
+
+    /// Whether a save is under way or due at the end.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.save.is_some() || self.plan.is_asked()
+    }
+
+    /// Whether the process of the save under way has all that it needs.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        let phase = self.save.as_ref().map(|save| &save.phase);
+        matches!(phase, Some(Phase::Writing { hand_over: None, .. }))
+    }
+
+    /// The last image of a place.
+    #[must_use]
+    pub const fn image(&self, place: Place) -> &Image {
+        &self.images[index(place)]
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// When [`Self::turn`] is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.asked.get() {
+            return Some(Instant::BOOT);
+        }
+        match &self.save {
+            None => self.plan.poll_timeout(),
+            Some(Save { phase: Phase::Dumping, began, .. }) => Some(*began + DUMP_PATIENCE),
+            Some(Save { phase: Phase::Writing { hand_over: Some(it), .. }, .. }) if it.more => {
+                Some(Instant::BOOT)
+            }
+            Some(save) => Some(save.began + SAVE_PATIENCE),
+        }
+    }
+
+    // --- the save ------------------------------------------------------------------------------
+
+    /// Begins a save that is due, goes on with one, or ends it.
+    pub fn turn(&mut self, engine: &mut Engine<'_>, now: Now, epoll: &Epoll) {
+        if self.asked.take() {
+            self.plan.ask();
+        }
+        let Some(mut save) = self.save.take() else {
+            if let Some((place, reason)) = self.plan.due(now.boot) {
+                engine.want_dump(now.boot);
+                self.save = Some(Save { place, reason, began: now.boot, phase: Phase::Dumping });
+            }
+            return;
+        };
+        match &mut save.phase {
+            Phase::Dumping => {
+                let late = now.boot.since(save.began) > DUMP_PATIENCE;
+                if !engine.dumped_since(save.began) && !late {
+                    self.save = Some(save);
+                    return;
+                }
+                match self.begin(&save, engine, now, epoll) {
+                    Ok(phase) => save.phase = phase,
+                    Err(error) => return self.over(&save, now, 0, Outcome::failed(Step::Start, &error)),
+                }
+            }
+            Phase::Writing { saver, hand_over, generation } => {
+                let late = now.boot.since(save.began) > SAVE_PATIENCE;
+                let outcome = go_on(saver, hand_over, &mut self.words, engine, &self.keep, now, late);
+                if let Some(outcome) = outcome {
+                    let generation = *generation;
+                    saver.bury();
+                    return self.over(&save, now, generation, outcome);
+                }
+            }
+        }
+        self.save = Some(save);
+    }
+
+    /// Makes the process.
+    fn begin(
+        &self,
+        save: &Save,
+        engine: &Engine<'_>,
+        now: Now,
+        epoll: &Epoll,
+    ) -> io::Result<Phase> {
+        let image = &self.images[index(save.place)];
+        let directory = &self.directories[index(save.place)];
+        let generation = image.generation + 1;
+        let job = Job {
+            facts: Facts {
+                generation,
+                boot_id: self.boot_id,
+                wall_ns: now.wall.as_nanos(),
+                boot_ms: now.boot.as_micros() / 1_000,
+                synchronised: super::clock::is_synchronised(),
+                orderly: self.ending.is_some(),
+            },
+            max_bytes: self.max_bytes,
+            path: files::slot(directory, generation),
+            digest: Some(image.outcome.digest)
+                .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
+            owes: !engine.queue().is_empty(),
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        match sys::fork()? {
+            Fork::Child => saver::run(&job, theirs),
+            Fork::Parent(pid) => {
+                drop(theirs);
+                let saver = Saver { pid, socket: ours, answer: [0; _], answered: 0 };
+                saver.socket.set_nonblocking(true)?;
+                let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+                epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKEN))?;
+                let cut = engine.table().len() as usize * hand_over::LIKELY_BYTES
+                    > self.max_bytes as usize;
+                let ranks = if cut { self.keep.len() } else { 1 };
+                Ok(Phase::Writing { saver, hand_over: Some(HandOver::new(ranks)), generation })
+            }
+        }
+    }
+
+    /// Notes what became of a save.
+    fn over(&mut self, save: &Save, now: Now, generation: u64, outcome: Outcome) {
+        let image = &mut self.images[index(save.place)];
+        if save.place == Place::Flash {
+            self.ended = self.ended.wrapping_add(1);
+        }
+        image.took = now.boot.since(save.began);
+        if outcome.step != Step::None {
+            image.outcome.errno = outcome.errno;
+            image.outcome.step = outcome.step;
+            tell_failure(&self.directories[index(save.place)], &outcome);
+            return self.plan.failed(now.boot, save.place);
+        }
+        image.saved = Some((now.boot, now.wall));
+        let written = (outcome.bytes > 0).then_some(outcome.bytes);
+        match written {
+            Some(_) => {
+                image.generation = generation;
+                image.outcome = outcome;
+            }
+            None => (image.outcome.errno, image.outcome.step) = (0, Step::None),
+        }
+        self.plan.done(now.boot, save.place, written);
+    }
+}
+
+/// Hands over what the process takes, and looks for its answer.
+fn go_on(
+    saver: &mut Saver,
+    hand_over: &mut Option<HandOver>,
+    words: &mut [u32],
+    engine: &Engine<'_>,
+    keep: &Keep,
+    now: Now,
+    late: bool,
+) -> Option<Outcome> {
+    if late {
+        let error = Errno::ETIMEDOUT.into();
+        return Some(Outcome::failed(Step::HandOver, &error));
+    }
+    if let Some(under_way) = hand_over {
+        match under_way.go_on(&mut saver.socket, words, engine, keep, now) {
+            Ok(false) => {}
+            Ok(true) => *hand_over = None,
+            // What it says of itself is worth more.
+            Err(_) => *hand_over = None,
+        }
+    }
+    match saver.read() {
+        Ok(answer) => answer,
+        Err(error) => Some(Outcome::failed(Step::HandOver, &error)),
+    }
+}
+
+fn tell_failure(directory: &std::path::Path, outcome: &Outcome) {
+    static LIMIT: RateLimit = RateLimit::new(3, 600);
+    let (directory, step) = (directory.display(), outcome.step.name());
+    let error = io::Error::from_raw_os_error(outcome.errno);
+    let (error, level) = (InWords(&error), log::Level::Error);
+    limited!(LIMIT, level, "no checkpoint in {directory}: {step}: {error}; the last one stays");
+}
+
+impl Saver {
+    /// The answer, if it is there.
+    fn read(&mut self) -> io::Result<Option<Outcome>> {
+        loop {
+            match self.socket.read(&mut self.answer[self.answered..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.answered += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if self.answered == self.answer.len() {
+                let mut words = [0; Outcome::WORDS];
+                for (word, b) in words.iter_mut().zip(self.answer.chunks_exact(4)) {
+                    *word = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
+                }
+                return Ok(Some(Outcome::of_words(&words)));
+            }
+        }
+    }
+
+    /// Ends the process, if it has not ended by itself.
+    fn bury(&self) {
+        // It has answered or is of no use: both fail only if it is gone.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+/// What the configuration says of when and how much.
+fn policy(config: &Config) -> Policy {
+    let of = &config.checkpoint;
+    let seconds = |s: u32| (s > 0).then(|| Duration::from_secs(u64::from(s)));
+    Policy {
+        flash_interval: seconds(of.interval_s),
+        live_interval: seconds(of.live_interval_s),
+        flash_bytes_per_day: of.flash_bytes_per_day,
+        erase_block_bytes: of.erase_block_bytes,
+    }
+}

@@ -1,0 +1,207 @@
+//! Handing flows and words to the process that writes them.
+//!
+//! The table is walked bucket by bucket, as often as there are rules when the image may not hold
+//! all: so the most valuable flows are the first in it. Flows that are handed over are those of the
+//! moment at which they are met.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+
+use super::saver::{MOST_WORDS, kind};
+use crate::checkpoint::{Keep, frame};
+use crate::engine::Engine;
+use crate::filter::FlowFacts;
+use crate::table::{FlowRef, flag};
+use crate::time::Now;
+
+/// Room for what waits to be sent.
+pub const BUFFER_WORDS: usize = 8 << 10;
+/// What a flow may take in an image: more than most.
+pub const LIKELY_BYTES: usize = 48;
+/// Buckets walked in one turn.
+const BUCKETS: usize = 16 << 10;
+/// Buffers sent in one turn.
+const BUFFERS: usize = 8;
+/// A process that takes nothing for so long is given up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How far it is.
+#[derive(Debug)]
+pub struct HandOver {
+    /// How many walks there are; with one, all rules count alike.
+    ranks: usize,
+    rank: usize,
+    bucket: usize,
+    /// Flows of the bucket that are done.
+    skip: usize,
+    /// What of the buffer waits, in words; of the first of them, so many bytes are sent.
+    waiting: core::ops::Range<usize>,
+    part: usize,
+    /// All flows are in the buffer or sent.
+    walked: bool,
+    /// More could be handed over at once.
+    pub more: bool,
+}
+
+const _: () = assert!(BUFFER_WORDS <= MOST_WORDS);
+
+impl HandOver {
+    /// Nothing is handed over yet.
+    #[must_use]
+    pub const fn new(ranks: usize) -> Self {
+        Self { ranks, rank: 0, bucket: 0, skip: 0, waiting: 0..0, part: 0, walked: false, more: true }
+    }
+
+    /// Hands over what is taken now; whether that was all.
+    ///
+    /// # Errors
+    ///
+    /// What send(2) says, but that the other does not take more now.
+    pub fn go_on(
+        &mut self,
+        socket: &mut UnixStream,
+        buffer: &mut [u32],
+        engine: &Engine<'_>,
+        keep: &Keep,
+        now: Now,
+    ) -> io::Result<bool> {
+        let mut buckets = BUCKETS;
+        self.more = false;
+        for _ in 0..BUFFERS {
+            if !self.send(socket, buffer)? {
+                return Ok(false);
+            }
+            if buckets == 0 {
+                break;
+            }
+            if self.walked {
+                send_words(socket, buffer, engine, now)?;
+                return Ok(true);
+            }
+            self.walk(buffer, engine, keep, now, &mut buckets);
+        }
+        self.more = true;
+        Ok(false)
+    }
+
+    /// Fills the buffer with flows.
+    fn walk(
+        &mut self,
+        buffer: &mut [u32],
+        engine: &Engine<'_>,
+        keep: &Keep,
+        now: Now,
+        buckets: &mut usize,
+    ) {
+        let table = engine.table();
+        while *buckets > 0 && !self.walked {
+            let mut next = table.first(self.bucket);
+            for _ in 0..self.skip {
+                next = next.and_then(|slot| table.next(slot));
+            }
+            while let Some(slot) = next {
+                let flow = table.flow(slot);
+                if self.is_wanted(&flow, keep) {
+                    let room = buffer.get_mut(self.waiting.end..).unwrap_or_default();
+                    let Some((first, room)) = room.split_first_mut() else { return };
+                    let Some(room) = room.first_chunk_mut() else { return };
+                    let used = frame::put(&engine.saved_flow(now, slot), room);
+                    *first = head(kind::FLOW, used);
+                    self.waiting.end += 1 + used;
+                }
+                self.skip += 1;
+                next = table.next(slot);
+            }
+            *buckets -= 1;
+            self.skip = 0;
+            self.bucket += 1;
+            if self.bucket == table.buckets() {
+                self.bucket = 0;
+                self.rank += 1;
+                self.walked = self.rank == self.ranks;
+            }
+        }
+    }
+
+    fn is_wanted(&self, flow: &FlowRef<'_>, keep: &Keep) -> bool {
+        // What is on its way out is not made again.
+        if flow.has(flag::MISSED) || flow.has(flag::REPLACED) || flow.has(flag::DOUBTFUL) {
+            return false;
+        }
+        let (orig, reply) = (flow.orig(), flow.reply());
+        match keep.rank(&FlowFacts::of(flow, &orig, &reply)) {
+            Some(rank) => self.ranks == 1 || rank == self.rank,
+            None => false,
+        }
+    }
+
+    /// Sends what is in the buffer; whether all of it went.
+    fn send(&mut self, socket: &mut UnixStream, buffer: &[u32]) -> io::Result<bool> {
+        let mut bytes = [0; 16 << 10];
+        while !self.waiting.is_empty() {
+            let words = &buffer[self.waiting.clone()];
+            let words = &words[..words.len().min(bytes.len() / 4)];
+            for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
+                chunk.copy_from_slice(&word.to_ne_bytes());
+            }
+            match socket.write(&bytes[self.part..words.len() * 4]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    let sent = self.part + count;
+                    self.waiting.start += sent / 4;
+                    self.part = sent % 4;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        self.waiting = 0..0;
+        Ok(true)
+    }
+}
+
+/// Sends what is carried beside the flows, in one go: the process reads it into its memory.
+fn send_words(
+    socket: &mut UnixStream,
+    buffer: &mut [u32],
+    engine: &Engine<'_>,
+    now: Now,
+) -> io::Result<()> {
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_nonblocking(false)?;
+    let (mut done, mut used) = (Ok(()), 0);
+    engine.export(now.boot, &mut |mut words| {
+        while !words.is_empty() && done.is_ok() {
+            let room = &mut buffer[used..];
+            let count = words.len().min(room.len());
+            room[..count].copy_from_slice(&words[..count]);
+            (used, words) = (used + count, &words[count..]);
+            if used == buffer.len() {
+                done = send_frame(socket, kind::CARRIED, &buffer[..used]);
+                used = 0;
+            }
+        }
+    });
+    done?;
+    send_frame(socket, kind::CARRIED, &buffer[..used])?;
+    send_frame(socket, kind::END, &[])?;
+    socket.set_nonblocking(true)
+}
+
+fn send_frame(socket: &mut UnixStream, what: u32, words: &[u32]) -> io::Result<()> {
+    socket.write_all(&head(what, words.len()).to_ne_bytes())?;
+    let mut bytes = [0; 4096];
+    for part in words.chunks(bytes.len() / 4) {
+        for (chunk, word) in bytes.chunks_exact_mut(4).zip(part) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        socket.write_all(&bytes[..part.len() * 4])?;
+    }
+    Ok(())
+}
+
+/// The first word of a frame.
+fn head(what: u32, words: usize) -> u32 {
+    what << 24 | u32::try_from(words).unwrap_or(0)
+}

@@ -1,0 +1,316 @@
+//! The process that writes one image: made for it, gone after it.
+//!
+//! The worker hands it flows and words through a socket, as fast as it takes them, and goes on with
+//! its events; all that is slow (packing, writing, waiting for the storage) happens here. The whole
+//! image is made in this process's memory first: what came half is not written at all.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use super::{CARRIED, ROUTER, files};
+use crate::checkpoint::{EncodeError, Encoder, EncoderMemory, Facts, Limit, SavedExpect, frame};
+use crate::daemon::netlink::RequestSocket;
+use crate::daemon::sys::{self, Batch};
+use crate::hash::KeyHash;
+use crate::wire::nlmsg::Messages;
+use crate::wire::{Family, Message, Writer, request};
+
+/// What the worker sends: the kind in the highest byte, words that follow in the others.
+pub mod kind {
+    /// A flow: the words of `checkpoint::frame`.
+    pub const FLOW: u32 = 1;
+    /// Words of what is carried beside flows.
+    pub const CARRIED: u32 = 2;
+    /// Words of what this router is: addresses and the flash budget.
+    pub const ROUTER: u32 = 3;
+    /// That is all.
+    pub const END: u32 = 4;
+}
+
+/// Words of a frame at most, but for its first.
+pub const MOST_WORDS: usize = 1 << 15;
+
+/// Parts of a dump of expectations that are read before it is given up.
+const MOST_PARTS: u32 = 1 << 12;
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The head of the image.
+    pub facts: Facts,
+    /// The largest that it may be.
+    pub max_bytes: u32,
+    /// The file, one of the two.
+    pub path: PathBuf,
+    /// What the image before it held: if this one would hold the same, it is not written.
+    pub digest: Option<u64>,
+    /// Something is owed to a sink: what is carried beside the flows counts as content.
+    pub owes: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// `errno` of what failed, 0 if nothing did, -1 if it has none.
+    pub errno: i32,
+    /// What failed.
+    pub step: Step,
+    /// Bytes of the image; 0 if it was not written, since nothing had changed.
+    pub bytes: u64,
+    /// Flows in it.
+    pub flows: u32,
+    /// Flows that it had no room for.
+    pub cut: u32,
+    /// Expectations in it.
+    pub expectations: u32,
+    /// What it holds, timeouts apart, in one number.
+    pub digest: u64,
+}
+
+/// Steps of a save that can fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Step {
+    /// Nothing failed.
+    #[default]
+    None,
+    /// Making the process or its socket.
+    Start,
+    /// Handing over: the worker or this process broke off.
+    HandOver,
+    /// Making the image.
+    Encode,
+    /// Writing the file.
+    Write,
+}
+
+impl Step {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Start => "making a process",
+            Self::HandOver => "handing over",
+            Self::Encode => "making the image",
+            Self::Write => "writing",
+        }
+    }
+
+    const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Start,
+            2 => Self::HandOver,
+            3 => Self::Encode,
+            _ => Self::Write,
+        }
+    }
+}
+
+impl Outcome {
+    /// Words of an outcome.
+    pub const WORDS: usize = 9;
+
+    /// It failed at this step.
+    #[must_use]
+    pub fn failed(step: Step, error: &io::Error) -> Self {
+        Self { errno: error.raw_os_error().unwrap_or(-1), step, ..Self::default() }
+    }
+
+    fn to_words(self) -> [u32; Self::WORDS] {
+        let ([bytes, bytes_high], [digest, digest_high]) =
+            (crate::words::halves(self.bytes), crate::words::halves(self.digest));
+        let errno = u32::from_ne_bytes(self.errno.to_ne_bytes());
+        let (flows, cut, expectations) = (self.flows, self.cut, self.expectations);
+        let step = self.step as u32;
+        [errno, step, bytes, bytes_high, flows, cut, expectations, digest, digest_high]
+    }
+
+    /// The outcome whose words these are.
+    #[must_use]
+    pub fn of_words(words: &[u32; Self::WORDS]) -> Self {
+        let [errno, step, _, _, flows, cut, expectations, _, _] = *words;
+        Self {
+            errno: i32::from_ne_bytes(errno.to_ne_bytes()),
+            step: Step::of(step),
+            bytes: crate::words::get_u64(words, 2),
+            flows,
+            cut,
+            expectations,
+            digest: crate::words::get_u64(words, 7),
+        }
+    }
+}
+
+/// Does the job, tells the worker what became of it, and ends the process.
+pub fn run(job: &Job, mut socket: UnixStream) -> ! {
+    sys::close_all_but(std::os::fd::AsFd::as_fd(&socket));
+    let outcome = save(job, &mut socket).unwrap_or_else(|(step, error)| Outcome::failed(step, &error));
+    let words = outcome.to_words();
+    let mut bytes = [0; Outcome::WORDS * 4];
+    for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
+        chunk.copy_from_slice(&word.to_ne_bytes());
+    }
+    // If the worker is gone, nobody wants to know.
+    let _ = socket.write_all(&bytes);
+    sys::exit_at_once(0)
+}
+
+fn save(job: &Job, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Error)> {
+    let at = |step: Step| move |error| (step, error);
+    let mut memory = EncoderMemory::new();
+    let mut image = Image::new(job, &mut memory).map_err(at(Step::Encode))?;
+    let mut words = vec![0; MOST_WORDS];
+    loop {
+        let (what, count) = receive(socket, &mut words).map_err(at(Step::HandOver))?;
+        if what == kind::END {
+            break;
+        }
+        image.take(what, &words[..count]).map_err(at(Step::Encode))?;
+    }
+    let (bytes, mut outcome) = image.finish().map_err(at(Step::Encode))?;
+    if job.digest != Some(outcome.digest) {
+        files::write(&job.path, &bytes, job.facts.wall_ns).map_err(at(Step::Write))?;
+        outcome.bytes = bytes.len() as u64;
+    }
+    Ok(outcome)
+}
+
+/// The image as it is made.
+struct Image<'m> {
+    encoder: Encoder<'m, Vec<u8>>,
+    /// A sum over all that is in it, in whatever order it came.
+    digest: u64,
+    flows: u32,
+    cut: u32,
+    expectations: u32,
+    /// Words that come behind the flows.
+    carried: Vec<u32>,
+    router: Vec<u32>,
+    owes: bool,
+}
+
+impl<'m> Image<'m> {
+    fn new(job: &Job, memory: &'m mut EncoderMemory) -> io::Result<Self> {
+        let limit = Limit { bytes: Some(job.max_bytes), reserve: job.max_bytes / 4 };
+        Ok(Self {
+            encoder: Encoder::new(memory, Vec::new(), &job.facts, limit).map_err(unencodable)?,
+            digest: 0,
+            flows: 0,
+            cut: 0,
+            expectations: 0,
+            carried: Vec::new(),
+            router: Vec::new(),
+            owes: job.owes,
+        })
+    }
+
+    fn take(&mut self, what: u32, words: &[u32]) -> io::Result<()> {
+        match what {
+            kind::FLOW => self.flow(words),
+            kind::CARRIED => {
+                self.carried.extend_from_slice(words);
+                Ok(())
+            }
+            kind::ROUTER => {
+                self.router.extend_from_slice(words);
+                Ok(())
+            }
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn flow(&mut self, words: &[u32]) -> io::Result<()> {
+        let flow = frame::get(words).ok_or(io::ErrorKind::InvalidData)?;
+        match self.encoder.flow(&flow) {
+            Ok(()) => {
+                self.flows += 1;
+                let mut hash = KeyHash::new64([0, 0]);
+                frame::lasting(words).for_each(|part| hash.words(part));
+                self.digest = self.digest.wrapping_add(hash.finish64());
+                Ok(())
+            }
+            Err(EncodeError::Full) => {
+                self.cut += 1;
+                Ok(())
+            }
+            Err(error) => Err(unencodable(error)),
+        }
+    }
+
+    fn finish(mut self) -> io::Result<(Vec<u8>, Outcome)> {
+        // Without them, what they would announce is refused after the reboot: no more.
+        let _ = expectations(&mut |expect| {
+            let fits = self.encoder.expectation(expect).is_ok();
+            self.expectations += u32::from(fits);
+        });
+        for (section, words) in [(CARRIED, &self.carried), (ROUTER, &self.router)] {
+            self.encoder.words(section, 1, words).map_err(unencodable)?;
+        }
+        let mut hash = KeyHash::new64([0, 0]);
+        hash.words(if self.owes { &self.carried } else { &[] });
+        hash.word(self.expectations);
+        let digest = self.digest.wrapping_add(hash.finish64());
+        let (flows, cut, expectations) = (self.flows, self.cut, self.expectations);
+        let (bytes, _) = self.encoder.finish().map_err(unencodable)?;
+        Ok((bytes, Outcome { flows, cut, expectations, digest, ..Outcome::default() }))
+    }
+}
+
+fn unencodable(error: EncodeError) -> io::Error {
+    match error {
+        EncodeError::Io(kind) => kind.into(),
+        EncodeError::Full => io::Error::from_raw_os_error(nix::libc::EFBIG),
+        _ => io::ErrorKind::InvalidInput.into(),
+    }
+}
+
+/// Asks the kernel for the expectations that there are.
+fn expectations(each: &mut dyn FnMut(&SavedExpect)) -> io::Result<()> {
+    let socket = RequestSocket::open()?;
+    let mut buffer = [0; 64];
+    let mut writer = Writer::new(&mut buffer);
+    request::expect_dump(&mut writer, 1, Family::Unspec)
+        .map_err(|_| io::ErrorKind::InvalidInput)?;
+    socket.send(&writer)?;
+    let mut batch = Batch::new(1, 32 << 10)?;
+    for _ in 0..MOST_PARTS {
+        if socket.receive(&mut batch)? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        for datagram in batch.datagrams().filter(|it| it.port == 0) {
+            for raw in Messages::new(datagram.bytes).flatten() {
+                match Message::parse(&raw) {
+                    Ok(Message::Expect { expect, .. }) => {
+                        if let Some(saved) = SavedExpect::of(&expect) {
+                            each(&saved);
+                        }
+                    }
+                    Ok(Message::Done(_) | Message::Response(_)) => return Ok(()),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Receives a frame into `words`: its kind, and how many words it has.
+fn receive(socket: &mut UnixStream, words: &mut [u32]) -> io::Result<(u32, usize)> {
+    let mut first = [0; 4];
+    socket.read_exact(&mut first)?;
+    let first = u32::from_ne_bytes(first);
+    let count = (first & 0xff_ffff) as usize;
+    let words = words.get_mut(..count).ok_or(io::ErrorKind::InvalidData)?;
+    let mut bytes = [0; 4096];
+    for part in words.chunks_mut(bytes.len() / 4) {
+        let bytes = &mut bytes[..part.len() * 4];
+        socket.read_exact(bytes)?;
+        for (word, chunk) in part.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+        }
+    }
+    Ok((first >> 24, count))
+}

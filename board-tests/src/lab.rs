@@ -44,13 +44,16 @@ mod link;
 mod netlink;
 mod netns;
 mod nft;
+pub mod outlast;
 pub mod plan;
 mod port;
 mod process;
+pub mod reboot;
 pub mod records;
 mod router;
 mod run;
 mod steps;
+pub mod stream;
 mod sys;
 pub mod topology;
 mod tuple;
@@ -125,10 +128,7 @@ impl Lab {
         quiet(&netns)?;
         let lan = plug(&netns, &mut links, Side::Lan, options)?;
         let wan = plug(&netns, &mut links, Side::Wan, options)?;
-        netns.run(|| nft::masquerade(Side::Wan.interface()))?;
-        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
-            netns.set_sysctl(key, "1")?;
-        }
+        firewall(&netns)?;
         let hosts = Hosts::new(
             Segment::new(Side::Lan, options.lan_hosts, lan, options.seed),
             Segment::new(Side::Wan, options.wan_hosts, wan, options.seed ^ 0xffff),
@@ -144,6 +144,15 @@ impl Lab {
 pub fn track(netns: &Netns) -> Result<(), LabError> {
     // No interface has that name: nothing is translated.
     netns.run(|| nft::masquerade("nowhere"))
+}
+
+/// Forwarding, and the masquerade of IPv4.
+fn firewall(netns: &Netns) -> Result<(), LabError> {
+    netns.run(|| nft::masquerade(Side::Wan.interface()))?;
+    for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        netns.set_sysctl(key, "1")?;
+    }
+    Ok(())
 }
 
 /// Settings that keep the router from talking or filtering on its own account.

@@ -17,6 +17,7 @@ use super::clock;
 use super::error::{Context, LabError};
 use super::netns::Netns;
 use super::process::Guarded;
+use super::reboot::BootId;
 use super::records::{self, Record};
 use super::router::Router;
 
@@ -151,11 +152,25 @@ impl Daemon {
         directory: Arc<TempDir>,
         configuration: &str,
     ) -> Result<Self, LabError> {
+        Self::start_booted(netns, binary, directory, configuration, None)
+    }
+
+    /// The same, under the id of another boot.
+    ///
+    /// # Errors
+    /// When it does not get ready; the message has the end of its log.
+    pub fn start_booted(
+        netns: &Netns,
+        binary: &Path,
+        directory: Arc<TempDir>,
+        configuration: &str,
+        boot: Option<&BootId>,
+    ) -> Result<Self, LabError> {
         let config = directory.path().join(CONFIG);
         std::fs::write(&config, configuration).context("writing a configuration")?;
         let mut command = Command::new(binary);
         command.arg("run").arg("-c").arg(&config).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut guard = Guarded::spawn(&mut command, netns)?;
+        let mut guard = Guarded::spawn_booted(&mut command, netns, boot)?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = guard.child().stderr.take() {
             let log = Arc::clone(&log);

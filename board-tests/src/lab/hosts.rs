@@ -118,6 +118,11 @@ impl Hosts {
         &mut self.segment_mut(side).hosts[index]
     }
 
+    /// Gives a side another plug: its router was made anew.
+    pub(super) fn replug(&mut self, side: Side, port: Port) {
+        self.segment_mut(side).port = port;
+    }
+
     /// How many hosts a side has.
     #[must_use]
     pub fn count(&self, side: Side) -> usize {

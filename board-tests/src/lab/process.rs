@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use super::clock;
 use super::error::{Context, LabError};
 use super::netns::Netns;
+use super::reboot::BootId;
 use super::sys;
 
 /// A program that was started by the lab; killed and waited for when dropped.
@@ -24,7 +25,19 @@ pub struct Guarded {
 
 impl Guarded {
     pub(super) fn spawn(command: &mut Command, netns: &Netns) -> Result<Self, LabError> {
+        Self::spawn_booted(command, netns, None)
+    }
+
+    /// The same, under the id of another boot.
+    pub(super) fn spawn_booted(
+        command: &mut Command,
+        netns: &Netns,
+        boot: Option<&BootId>,
+    ) -> Result<Self, LabError> {
         sys::start_in(command, netns.as_raw_fd());
+        if let Some(boot) = boot {
+            sys::boot_as(command, boot.path()).context("naming a boot")?;
+        }
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().context(&format!("starting {name}"))?;
         Ok(Self { child })

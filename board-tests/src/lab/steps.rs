@@ -85,6 +85,17 @@ impl Hosts {
         self.lan.hosts[usize::from(path.lan)].account().get(&path.tuple(proto))
     }
 
+    /// What the WAN host of `path` sent and received on the flow of `proto`: with a translation, on
+    /// the flow from the router's address and the same port.
+    #[must_use]
+    pub fn at_wan(&self, path: &Path, proto: Proto) -> Both {
+        let account = self.wan.hosts[usize::from(path.wan)].account();
+        let Tuple { src, dst, .. } = path.tuple(proto);
+        let (router, _) = Side::Wan.gateway();
+        let seen = if path.ipv6 { src } else { (router, src.port()).into() };
+        account.get(&Tuple { proto, src: dst, dst: seen })
+    }
+
     pub(super) fn lan_host(&mut self, path: &Path) -> &mut Host {
         &mut self.lan.hosts[usize::from(path.lan)]
     }
@@ -179,6 +190,14 @@ impl Hosts {
             hosts.states(&flow) == [tcp::State::Established; 2]
         })?;
         Ok(flow)
+    }
+
+    /// The socket of a connection at one of its hosts.
+    pub(super) fn end_of(&mut self, flow: &TcpFlow, side: Side) -> &mut tcp::Socket<'static> {
+        match side {
+            Side::Lan => self.lan_host(&flow.path).socket(flow.client),
+            Side::Wan => self.wan_host(&flow.path).socket(flow.server),
+        }
     }
 
     fn states(&self, flow: &TcpFlow) -> [tcp::State; 2] {

@@ -41,6 +41,30 @@ pub(super) fn start_in(command: &mut Command, netns: RawFd) {
     }
 }
 
+/// Has `command` start with the file `boot_id` in the place of `/proc/sys/kernel/random/boot_id`,
+/// for it and its children alone.
+pub(super) fn boot_as(command: &mut Command, boot_id: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let from = CString::new(boot_id.as_os_str().as_bytes())?;
+    let hook = move || {
+        let (none, root) = (ptr::null(), c"/".as_ptr());
+        let to = c"/proc/sys/kernel/random/boot_id".as_ptr();
+        // SAFETY: unshare and mount are system calls that read the strings given, which live.
+        unsafe {
+            check(libc::unshare(libc::CLONE_NEWNS))?;
+            let flags = libc::MS_REC | libc::MS_PRIVATE;
+            check(libc::mount(none, root, none, flags, none.cast()))?;
+            check(libc::mount(from.as_ptr(), to, none, libc::MS_BIND, none.cast()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: the hook runs between fork and exec and does nothing but the calls above.
+    unsafe {
+        command.pre_exec(hook);
+    }
+    Ok(())
+}
+
 fn set_option<T>(fd: RawFd, name: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: `value` is a live object of the size given; the kernel only reads it.
     check(unsafe {

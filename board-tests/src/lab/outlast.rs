@@ -1,0 +1,185 @@
+//! The scene of a reboot: transfers through a router that goes away in the middle, with the daemon
+//! in it before and after.
+//!
+//! What outlives the reboot is one directory, as flash does; the daemon's sockets and files in
+//! memory are in another one each time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::daemon::Daemon;
+use super::error::{Context, LabError};
+use super::reboot::{BootId, Orphans};
+use super::stream::{Standing, Stream, Way};
+use super::{Lab, Netns, Options, Path as FlowPath};
+
+/// Transfers that stand still for so long are given up: more than the longest wait of a stack that
+/// was not heard for a while.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A lab whose router reboots.
+#[derive(Debug)]
+pub struct Scene {
+    /// The lab.
+    pub lab: Lab,
+    /// The daemon of this boot.
+    pub daemon: Daemon,
+    /// How the lab was made.
+    pub options: Options,
+    binary: PathBuf,
+    flash: Arc<TempDir>,
+    boots: u8,
+    more: String,
+}
+
+/// A scene whose router is off.
+#[derive(Debug)]
+pub struct Off {
+    orphans: Orphans,
+    binary: PathBuf,
+    flash: Arc<TempDir>,
+    boots: u8,
+    more: String,
+}
+
+impl Scene {
+    /// A lab with the daemon `binary`; `more` is added to its configuration, within
+    /// `[checkpoint]`.
+    ///
+    /// # Errors
+    /// Where the machine forbids it.
+    pub fn new(options: Options, binary: &Path, more: &str) -> Result<Self, LabError> {
+        let lab = Lab::new(&options)?;
+        let flash = Arc::new(tempfile::tempdir().context("making a temporary directory")?);
+        let daemon = start(lab.router.netns(), binary, flash.path(), 1, more)?;
+        let (binary, more) = (binary.to_owned(), more.to_owned());
+        Ok(Self { lab, daemon, options, binary, flash, boots: 1, more })
+    }
+
+    /// What outlives a reboot: images and records.
+    #[must_use]
+    pub fn flash(&self) -> &Path {
+        self.flash.path()
+    }
+
+    /// Ends the daemon as an orderly shutdown does and takes the router away; how long the daemon
+    /// took to end.
+    ///
+    /// # Errors
+    /// When it does not end, or not with 0.
+    pub fn shut_down(self) -> Result<(Off, Duration), LabError> {
+        let began = super::clock::now();
+        let Self { lab, daemon, options, binary, flash, boots, more } = self;
+        let (status, log) = daemon.stop()?;
+        let took = began.elapsed();
+        if !status.success() {
+            let error = std::io::Error::other(format!("it ended with {status}: {log:?}"));
+            return Err(LabError::new("ending the daemon", error));
+        }
+        Ok((Off { orphans: lab.power_off(&options), binary, flash, boots, more }, took))
+    }
+
+    /// Cuts the power: nothing is told.
+    #[must_use]
+    pub fn cut_power(self) -> Off {
+        let Self { lab, daemon, options, binary, flash, boots, more } = self;
+        drop(daemon);
+        Off { orphans: lab.power_off(&options), binary, flash, boots, more }
+    }
+
+    /// Establishes connections, one after the other, and makes transfers of them.
+    ///
+    /// # Errors
+    /// When one cannot be established.
+    pub fn streams(&mut self, wanted: &[(FlowPath, Way, u64)]) -> Result<Vec<Stream>, LabError> {
+        let numbered = wanted.iter().zip(1..);
+        numbered
+            .map(|(&(path, way, bytes), number)| {
+                Ok(Stream::new(self.lab.hosts.open_tcp(path)?, way, bytes, number))
+            })
+            .collect()
+    }
+
+    /// Drives transfers until each has `share` of a hundred of its bytes, or is over; false if
+    /// nothing moved any more.
+    pub fn drive(&mut self, streams: &mut [Stream], share: u64) -> bool {
+        self.lab.hosts.drive_until(PATIENCE, |hosts| {
+            streams.iter_mut().fold(true, |all, stream| {
+                let until = stream.bytes * share / 100;
+                let going = stream.step(hosts, until) == Standing::Going;
+                all & (!going || stream.received() >= until)
+            })
+        })
+    }
+
+    /// How each transfer stands.
+    pub fn standings(&mut self, streams: &mut [Stream]) -> Vec<Standing> {
+        let hosts = &mut self.lab.hosts;
+        streams.iter_mut().map(|stream| stream.step(hosts, stream.bytes)).collect()
+    }
+}
+
+impl Off {
+    /// What outlives the reboot.
+    #[must_use]
+    pub fn flash(&self) -> &Path {
+        self.flash.path()
+    }
+
+    /// Lets the hosts go on for a while without a router.
+    pub fn wait(&mut self, time: Duration) {
+        let began = super::clock::now();
+        self.orphans.hosts().drive_until(time, |_| began.elapsed() >= time);
+    }
+
+    /// Makes the router anew, with the daemon before its interfaces.
+    ///
+    /// # Errors
+    /// Where the machine forbids it, or when the daemon does not get ready.
+    pub fn power_on(self) -> Result<Scene, LabError> {
+        let Self { orphans, binary, flash, boots, more } = self;
+        let options = orphans.options();
+        let boots = boots + 1;
+        let (lab, daemon) = orphans
+            .power_on(|netns| start(netns, &binary, flash.path(), boots, &more))?;
+        Ok(Scene { lab, daemon, options, binary, flash, boots, more })
+    }
+}
+
+fn start(
+    netns: &Netns,
+    binary: &Path,
+    flash: &Path,
+    boot: u8,
+    more: &str,
+) -> Result<Daemon, LabError> {
+    let memory = Arc::new(tempfile::tempdir().context("making a temporary directory")?);
+    let boot = BootId::new(flash, boot)?;
+    let text = configuration(memory.path(), flash, more);
+    Daemon::start_booted(netns, binary, memory, &text, Some(&boot))
+}
+
+/// The images of the daemon of [`Scene`].
+#[must_use]
+pub fn images(flash: &Path) -> PathBuf {
+    flash.join("images")
+}
+
+/// The records of the daemon of [`Scene`], over all boots.
+#[must_use]
+pub fn records(flash: &Path) -> PathBuf {
+    flash.join("flows.jsonl")
+}
+
+fn configuration(memory: &Path, flash: &Path, more: &str) -> String {
+    let (sink, images) = (records(flash), images(flash));
+    format!(
+        "[control]\nsocket = {:?}\n[kernel]\nmanage_sysctls = true\n\
+         [[sink]]\ntype = \"file\"\npath = {sink:?}\nmax_bytes = \"64MiB\"\n\
+         [checkpoint]\ndirectory = {images:?}\n{more}\n",
+        memory.join("ctd.sock"),
+    )
+}

@@ -13,6 +13,7 @@ pub mod lines;
 pub mod listeners;
 pub mod log;
 pub mod netlink;
+pub mod restore;
 pub mod selftest;
 pub mod shared;
 pub mod sink;

@@ -14,6 +14,7 @@ pub mod client;
 pub mod mounts;
 pub mod netlink;
 pub mod requests;
+pub mod saved;
 pub mod settings;
 pub mod sink;
 pub mod tool;

@@ -15,6 +15,7 @@ pub mod lines;
 pub mod listeners;
 pub mod log;
 pub mod netlink;
+pub mod restore;
 pub mod selftest;
 pub mod shared;
 pub mod sink;

@@ -19,6 +19,7 @@ pub mod nearest;
 pub mod pressure;
 pub mod probe;
 pub mod record;
+pub mod restore;
 pub mod retry;
 pub mod stats;
 pub mod table;

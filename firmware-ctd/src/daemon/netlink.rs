@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::constants::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::sys::{self, Batch, SocketMemory};
 use crate::wire::Writer;
@@ -122,6 +122,41 @@ impl RequestSocket {
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
         Ok(Self { socket })
+    }
+
+    /// As [`Self::open`], with room for `send` bytes of requests in one message, and `receive`
+    /// bytes of answers; both beyond the system's limits where that is allowed.
+    ///
+    /// # Errors
+    ///
+    /// What the system calls say.
+    pub fn open_with(send: u32, receive: u32) -> io::Result<Self> {
+        let requests = Self::open()?;
+        set_receive_buffer(&requests.socket, receive)?;
+        let send = usize::try_from(send).unwrap_or(usize::MAX);
+        if setsockopt(&requests.socket, sockopt::SndBufForce, &send).is_err() {
+            setsockopt(&requests.socket, sockopt::SndBuf, &send)?;
+        }
+        Ok(requests)
+    }
+
+    /// Bytes that waiting answers may take in the kernel, its own bookkeeping included.
+    ///
+    /// # Errors
+    ///
+    /// What getsockopt(2) says.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        Ok(getsockopt(&self.socket, sockopt::RcvBuf)?)
+    }
+
+    /// Receives one datagram: how long it is and who sent it, 0 for the kernel.
+    ///
+    /// # Errors
+    ///
+    /// What recvfrom(2) says: `WouldBlock` when none waits.
+    pub fn receive_one(&self, mut into: &mut [u8]) -> io::Result<(usize, u32)> {
+        let (len, from) = self.socket.recv_from(&mut into, 0)?;
+        Ok((len, from.port_number()))
     }
 
     /// Sends requests, all in one message.

@@ -43,6 +43,8 @@ pub struct TcpState(pub u8);
 impl TcpState {
     /// `TCP_CONNTRACK_ESTABLISHED`.
     pub const ESTABLISHED: Self = Self(3);
+    /// `TCP_CONNTRACK_SYN_SENT`.
+    pub const SYN_SENT: Self = Self(1);
 }
 
 /// `struct nf_ct_tcp_flags`: what is set, and in requests, what to change.
@@ -52,6 +54,21 @@ pub struct TcpFlags {
     pub flags: u8,
     /// Bits to take over in a request.
     pub mask: u8,
+}
+
+impl TcpFlags {
+    /// The direction offered a window scale (`IP_CT_TCP_FLAG_WINDOW_SCALE`).
+    pub const WINDOW_SCALE: u8 = 1;
+    /// The direction may use selective acknowledgements.
+    pub const SACK_PERM: u8 = 1 << 1;
+    /// The direction sent the first FIN or RST.
+    pub const CLOSE_INIT: u8 = 1 << 2;
+    /// Packets outside of the window are let through.
+    pub const BE_LIBERAL: u8 = 1 << 3;
+    /// The direction sent data that are not acknowledged.
+    pub const DATA_UNACKNOWLEDGED: u8 = 1 << 4;
+    /// The highest acknowledgement of the direction is known.
+    pub const MAXACK_SET: u8 = 1 << 5;
 }
 
 /// `CTA_PROTOINFO_TCP`.

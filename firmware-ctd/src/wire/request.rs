@@ -119,6 +119,14 @@ pub fn flush(w: &mut Writer<'_>, seq: u32, filter: Option<&Filter>) -> Result<()
     send(w, (kind::CT_DELETE, flags::ACK, seq), filter.family, |w| filter.emit(w))
 }
 
+/// Asks for an acknowledgement and nothing else: `NLMSG_NOOP`, which the kernel skips but answers.
+///
+/// Requests of one datagram are carried out in their order, so the answer to this one says that
+/// all before it are done, and that every refusal of them has been sent.
+pub fn barrier(w: &mut Writer<'_>, seq: u32) -> Result<(), Full> {
+    w.message(header(kind::NOOP, flags::REQUEST | flags::ACK, seq), &[], |_| Ok(()))
+}
+
 /// Makes an expectation. Wanted: tuple, mask, master and timeout; the master has a helper.
 pub fn expect_create(
     w: &mut Writer<'_>,

@@ -16,14 +16,13 @@ mod hold;
 mod nap;
 mod takeover;
 
-pub(super) use hold::count_dying;
-
 use std::io;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 
 use super::control::{Control, FIRST_CLIENT};
+use super::dying::{self, DUMP_BYTES};
 use super::log::{InWords, RateLimit};
 use super::netlink::{EventSocket, RequestSocket};
 use super::shared::BATCH;
@@ -39,8 +38,6 @@ use crate::pressure::{Pressure, State};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
 
-/// Room for a part of a dump: the kernel makes them at most so large.
-const DUMP_BYTES: usize = 32 << 10;
 /// Batches of destroys read in one turn.
 const ROUNDS: usize = 16;
 /// Batches of states read for one batch of destroys.
@@ -144,7 +141,7 @@ impl<'m> EventLoop<'m> {
             batches: Batches { state, destroy, dump: Batch::new(1, DUMP_BYTES)? },
             coalesce: Duration::ZERO,
             manage_sysctls: false,
-            pressure: Pressure::new(Self::policy(config)),
+            pressure: Pressure::new(dying::policy(config)),
             nap_length: nap::NAP_MIN,
             nap: None,
             settings_at: facts.started + SETTINGS_PERIOD,
@@ -162,7 +159,7 @@ impl<'m> EventLoop<'m> {
         settings.events = self.worth(config);
         settings.refresh = Duration::from_secs(u64::from(config.table.refresh_s));
         self.engine.set_settings(settings);
-        self.pressure.set_policy(Self::policy(config));
+        self.pressure.set_policy(dying::policy(config));
         self.engine.set_dropping(self.pressure.dropping());
         self.edge.sinks.reconfigure(config, self.engine.queue_mut());
     }
@@ -203,6 +200,7 @@ impl<'m> EventLoop<'m> {
         // What is waiting already is still accounted for.
         let _ = self.read_events(now);
         self.deliver(now);
+        self.commit();
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -260,7 +258,7 @@ impl<'m> EventLoop<'m> {
             Some(self.settings_at),
             self.edge.sinks.poll_timeout(),
             self.engine.queue().poll_timeout(),
-            self.backlog_timeout(),
+            self.pressure.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -340,7 +338,9 @@ impl<'m> EventLoop<'m> {
             let destroys = self.edge.destroy.receive_up_to(wanted, destroy)?;
             let more_destroys = destroys > 0 && destroys == wanted;
             let (states, more_states) = self.read_states(now)?;
-            self.take_destroys(now);
+            if destroys > 0 {
+                self.take_destroys(now);
+            }
             count += destroys + states;
             rest = more_destroys || more_states;
             if !rest {

@@ -549,6 +549,9 @@ fn syslog() -> Outcome {
         }
         let all = |status: &Status| status.sinks()[1]["delivered"] == COUNT;
         scene.tested.wait("the last record", 20, all)?;
+        let log = scene.tested.log();
+        let said = |text: &str| log.matches(&format!("sink /dev/log: {text}")).count();
+        assert_eq!((said("No such file"), said("sending again")), (1, 1), "{log}");
         Ok(())
     })?;
     Ok(())

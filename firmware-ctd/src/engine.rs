@@ -32,6 +32,7 @@
 //! were being handled are handed over again then, and make no record twice.
 
 mod apply;
+mod carry;
 mod clock;
 mod commit;
 mod dump;

@@ -83,6 +83,9 @@ pub struct Record {
     pub key: RecordKey,
     /// Identifies the flow among those that live: for events before the start is known.
     pub flow: u64,
+    /// Identifies the flow over all boots, if it was carried over one: see
+    /// [`checkpoint::account`](crate::checkpoint::account).
+    pub account: Option<u64>,
     /// Start, wall clock in nanoseconds.
     pub start_ns: Option<u64>,
     /// End, wall clock in nanoseconds. When the end was not seen: when it was noticed.

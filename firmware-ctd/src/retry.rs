@@ -27,9 +27,15 @@
 //! anywhere leaves a queue that [`RetryQueue::open`] takes over, with a record either wholly in it
 //! or not, and counters that belong together. What was sent and not taken is sent again then.
 //!
+//! # Elsewhere
+//!
+//! [`RetryQueue::export`] and [`RetryQueue::import`] carry all that is owed into a queue of another
+//! size or with other sinks, also over a reboot.
+//!
 //! Not here: what a sink does, and time and chance, which are parameters.
 
 mod block;
+mod carry;
 mod outbox;
 
 pub use block::{Loss, Lost, Note, SinkCount};
@@ -40,6 +46,7 @@ use crate::time::Instant;
 use crate::wire::Counters;
 use crate::words::{get_u64, put_u64, settle};
 use block::{Block, SinkWords};
+pub(crate) use carry::Carried;
 
 /// Most sinks of one queue.
 pub const MOST_SINKS: usize = 16;
@@ -222,11 +229,15 @@ impl<'m> RetryQueue<'m> {
             return;
         }
         let owed = self.span(block.taken, self.tail);
-        let counters = self.sum(block.taken, owed);
-        for (at, more) in [u64::from(owed), counters.packets, counters.bytes].iter().enumerate() {
-            let at = header::REMOVED + 2 * at;
-            let sum = get_u64(self.mem, at).saturating_add(*more);
-            put_u64(self.mem, at, sum);
+        let mut lost = Lost::default();
+        lost.add(owed, self.sum(block.taken, owed));
+        self.add_removed(lost);
+    }
+
+    fn add_removed(&mut self, more: Lost) {
+        let Lost { records, packets, bytes } = self.removed().and(more);
+        for (at, sum) in [records, packets, bytes].into_iter().enumerate() {
+            put_u64(self.mem, header::REMOVED + 2 * at, sum);
         }
     }
 
@@ -309,13 +320,7 @@ impl<'m> RetryQueue<'m> {
     }
 
     fn sum(&self, from: u32, records: u32) -> Counters {
-        (0..records).fold(Counters::default(), |sum, n| {
-            let more = self.words_at(self.after(from, n)).map(stored::totals).unwrap_or_default();
-            Counters {
-                packets: sum.packets.saturating_add(more.packets),
-                bytes: sum.bytes.saturating_add(more.bytes),
-            }
-        })
+        totals((0..records).filter_map(|n| self.words_at(self.after(from, n))))
     }
 
     /// Changes whether a sink's records may keep the queue full.
@@ -441,6 +446,14 @@ impl<'m> RetryQueue<'m> {
     fn block(&mut self, sink: usize) -> SinkWords<'_> {
         SinkWords::at(self.mem, Self::block_at(sink))
     }
+}
+
+/// What these records count in both directions together.
+fn totals<'r>(records: impl Iterator<Item = &'r [u32; stored::WORDS]>) -> Counters {
+    records.map(stored::totals).fold(Counters::default(), |sum, more| Counters {
+        packets: sum.packets.saturating_add(more.packets),
+        bytes: sum.bytes.saturating_add(more.bytes),
+    })
 }
 
 /// Twice a position fits 32 bits, and the ring has gone round often before it is reached.

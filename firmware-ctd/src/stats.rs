@@ -32,10 +32,24 @@ macro_rules! counters {
                 Self { $($field,)* }
             }
 
+            /// What stands for each counter's name where it is carried elsewhere, in the order of
+            /// [`Self::values`].
+            pub const IDS: [u32; $name::COUNT] = [$(id_of(stringify!($field)),)*];
+
             /// How many counters there are.
             pub const COUNT: usize = [$(stringify!($field)),*].len();
         }
     };
+}
+
+/// FNV-1a (32 bits) of a counter's name.
+const fn id_of(name: &str) -> u32 {
+    let (bytes, mut at, mut hash) = (name.as_bytes(), 0, 0x811c_9dc5_u32);
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
 }
 
 counters! {
@@ -83,6 +97,17 @@ counters! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_counters_have_one_id() {
+        let ids = Stats::IDS.iter().chain(&Ledger::IDS);
+        assert_eq!(
+            ids.collect::<std::collections::BTreeSet<_>>().len(),
+            Stats::COUNT + Ledger::COUNT
+        );
+        // The test vector "foobar" of the authors of FNV.
+        assert_eq!(id_of("foobar"), 0xbf9c_f968);
+    }
 
     #[test]
     fn every_counter_is_listed_by_name() {

@@ -31,6 +31,7 @@ fn record(number: u64) -> Record {
         cause: Cause::Event,
         key: RecordKey::Strong(number),
         flow: 0,
+        account: None,
         start_ns: Some(number),
         end_ns: None,
         as_of_ns: None,

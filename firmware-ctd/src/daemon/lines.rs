@@ -143,6 +143,10 @@ fn remarks(out: &mut Text<'_>, record: &Record) {
         out.byte(b' ');
         out.escaped(helper.split(|&b| b == 0).next().unwrap_or_default());
     }
+    if let Some(account) = record.account {
+        out.str(" account=");
+        out.hex64(account);
+    }
     for (set, word) in [
         (record.inexact, " inexact"),
         (record.status.has(Status::OFFLOAD), " offload"),
@@ -171,6 +175,7 @@ mod tests {
             cause: Cause::Event,
             key: RecordKey::Weak(0),
             flow: 0,
+            account: None,
             start_ns: None,
             end_ns: None,
             as_of_ns: None,

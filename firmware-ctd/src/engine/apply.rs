@@ -109,6 +109,7 @@ impl Engine<'_> {
             cause,
             key: self.keys.key(&key, exact),
             flow: if ended { 0 } else { self.keys.flow(&key, flow.id()) },
+            account: None,
             start_ns: Some(flow.start_ns()).filter(|&start| start != 0),
             end_ns: ended.then_some(now.wall.as_nanos()),
             as_of_ns: ended.then(|| wall_of(now, flow.as_of_s())),

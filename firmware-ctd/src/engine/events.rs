@@ -300,6 +300,7 @@ impl Engine<'_> {
             cause: Cause::Event,
             key,
             flow: 0,
+            account: None,
             start_ns: start_of(ct),
             end_ns: Some(ct.stop_ns.unwrap_or(now.wall.as_nanos())),
             as_of_ns: None,

@@ -48,12 +48,27 @@ impl<'m> RecentKeys<'m> {
         self.mem[at + 2 * WAYS] = u32::try_from((oldest + 1) % WAYS).unwrap_or(0);
     }
 
+    /// All that is remembered, the newest of each set first: so the newer half of all comes before
+    /// most of the older one.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..WAYS).flat_map(move |age| {
+            let sets = self.mem.chunks_exact(SET_WORDS);
+            let keys = sets.map(move |set| get_u64(set, 2 * nth_newest(set, age)));
+            keys.filter(|&key| key != 0)
+        })
+    }
+
     /// First word of the key's set, and the words that stand for it: never both zero, which is
     /// what an empty place holds.
     fn place(&self, key: u64) -> (usize, [u32; 2]) {
         let [low, high] = halves(key.max(1));
         (scale(high, self.sets) * SET_WORDS, [low, high])
     }
+}
+
+/// Which way of a set is the newest, or so many before it.
+fn nth_newest(set: &[u32], age: usize) -> usize {
+    (set[2 * WAYS] as usize % WAYS + 2 * WAYS - 1 - age) % WAYS
 }
 
 /// What is remembered of a destroyed flow.
@@ -157,6 +172,27 @@ mod tests {
         let remembered = (20_000 - 2048..20_000).filter(|&n| recent.contains(spread(n))).count();
         assert!(remembered > 2000, "{remembered} of 2048");
         assert!((20_000..60_000).all(|n| !recent.contains(spread(n))));
+    }
+
+    #[test]
+    fn what_is_carried_into_another_memory_is_the_newest() {
+        let mut mem = vec![0; RecentKeys::words(4096)];
+        let mut recent = RecentKeys::new(&mut mem);
+        for n in 0..9_000 {
+            recent.insert(spread(n));
+        }
+        let all: Vec<u64> = recent.newest_first().collect();
+        assert_eq!(all.len(), 4096, "every place is taken");
+        let carried = |keys: u32, newest: std::ops::Range<u64>| {
+            let mut mem = vec![0; RecentKeys::words(keys)];
+            let mut other = RecentKeys::new(&mut mem);
+            all.iter().rev().for_each(|&key| other.insert(key));
+            assert!((0..9_000).all(|n| !other.contains(spread(n)) || recent.contains(spread(n))));
+            newest.filter(|&n| other.contains(spread(n))).count()
+        };
+        assert_eq!(carried(8192, 0..9_000), 4096, "into a larger one goes all");
+        let half = carried(1024, 9_000 - 512..9_000);
+        assert!(half > 450, "{half} of 512");
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn ipv4() -> Record {
         cause: Cause::Event,
         key: RecordKey::Strong(0x9f0c_0000_0000_0001),
         flow: 7,
+        account: None,
         start_ns: Some(1_795_289_206_230_999_999),
         end_ns: Some(1_795_289_266_772_000_000),
         as_of_ns: None,

@@ -33,7 +33,8 @@ pub fn line(out: &mut Text<'_>, record: &Record) {
     out.str("}\n");
 }
 
-/// The key, once the start is known; for what lives, the flow too.
+/// The key, once the start is known; for what lives, the flow too; for what was carried over a
+/// reboot, its account.
 fn identity(out: &mut Text<'_>, record: &Record) {
     let destroy = record.kind == Kind::Destroy;
     if destroy || !record.key.is_weak() {
@@ -43,6 +44,10 @@ fn identity(out: &mut Text<'_>, record: &Record) {
     if !destroy {
         out.str("\",\"flow\":\"");
         out.hex64(record.flow);
+    }
+    if let Some(account) = record.account {
+        out.str("\",\"account\":\"");
+        out.hex64(account);
     }
 }
 
@@ -247,6 +252,7 @@ mod tests {
             cause: Cause::Event,
             key: RecordKey::Strong(0x9f0c_0000_0000_0001),
             flow: 7,
+            account: None,
             start_ns: Some(1_795_289_206_230_000_000),
             end_ns: Some(1_795_289_266_772_000_000),
             as_of_ns: None,
@@ -281,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_carried_over_a_reboot_has_its_account_too() {
+        let account = Some(0x0123_4567_89ab_cdef);
+        let with = written(&Record { account, ..example() });
+        let expected = r#","account":"0123456789abcdef""#;
+        assert!(with.contains(&format!(r#""key":"9f0c000000000001"{expected},"cause""#)), "{with}");
+        assert_eq!(with.replace(expected, ""), written(&example()), "and nothing else is changed");
+    }
+
+    #[test]
     fn without_counters_and_start_the_record_says_so() {
         let mut record = example();
         record.counters = None;
@@ -302,6 +317,7 @@ mod tests {
             cause: Cause::Resync,
             key: RecordKey::Weak(u64::MAX),
             flow: u64::MAX,
+            account: Some(u64::MAX),
             start_ns: Some(u64::MAX),
             end_ns: Some(u64::MAX),
             as_of_ns: Some(u64::MAX),

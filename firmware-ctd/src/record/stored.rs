@@ -12,7 +12,7 @@ use crate::words::{self, get_u64, put_u64};
 pub const WORDS: usize = 50;
 
 /// Changes whenever the meaning of the words does.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 mod at {
     pub(super) const PRESENT: usize = 0;
@@ -30,6 +30,7 @@ mod at {
     pub(super) const ZONE: usize = 39;
     pub(super) const HELPER: usize = 40; // four words
     pub(super) const LABELS: usize = 44; // four words
+    pub(super) const ACCOUNT: usize = 48; // two words
 }
 
 mod bit {
@@ -46,6 +47,7 @@ mod bit {
     pub(super) const LABELS: u32 = 1 << 11;
     pub(super) const ORIG_L4: u32 = 12; // two bits
     pub(super) const REPLY_L4: u32 = 14; // two bits
+    pub(super) const ACCOUNT: u32 = 1 << 16;
     pub(super) const PROTOCOL: u32 = 24; // eight bits
 }
 
@@ -65,6 +67,7 @@ pub fn store(record: &Record, to: &mut [u32; WORDS]) {
         | flag(record.l4_state.is_some(), bit::L4_STATE)
         | flag(record.helper.is_some(), bit::HELPER)
         | flag(record.labels.is_some(), bit::LABELS)
+        | flag(record.account.is_some(), bit::ACCOUNT)
         | orig_l4
         | reply_l4
         | u32::from(record.orig.proto.0) << bit::PROTOCOL;
@@ -73,6 +76,7 @@ pub fn store(record: &Record, to: &mut [u32; WORDS]) {
     put_u64(to, at::START, record.start_ns.unwrap_or(0));
     put_u64(to, at::END, record.end_ns.unwrap_or(0));
     put_u64(to, at::AS_OF, record.as_of_ns.unwrap_or(0));
+    put_u64(to, at::ACCOUNT, record.account.unwrap_or(0));
     if let Some([orig, reply]) = record.counters {
         put_u64(to, at::COUNTERS, orig.packets);
         put_u64(to, at::COUNTERS + 2, orig.bytes);
@@ -114,7 +118,7 @@ fn store_tuple(tuple: &Tuple, to: &mut [u32; WORDS], at: usize) -> u32 {
 pub fn load(from: &[u32; WORDS]) -> Record {
     let present = from[at::PRESENT];
     let has = |bit: u32| present & bit != 0;
-    let time = |bit: u32, at: usize| has(bit).then(|| get_u64(from, at));
+    let long = |bit: u32, at: usize| has(bit).then(|| get_u64(from, at));
     let key = get_u64(from, at::KEY);
     let four = |at: usize| [from[at], from[at + 1], from[at + 2], from[at + 3]];
     Record {
@@ -122,9 +126,10 @@ pub fn load(from: &[u32; WORDS]) -> Record {
         cause: Cause::from_bits(present >> bit::CAUSE),
         key: if has(bit::WEAK) { RecordKey::Weak(key) } else { RecordKey::Strong(key) },
         flow: 0,
-        start_ns: time(bit::START, at::START),
-        end_ns: time(bit::END, at::END),
-        as_of_ns: time(bit::AS_OF, at::AS_OF),
+        account: long(bit::ACCOUNT, at::ACCOUNT),
+        start_ns: long(bit::START, at::START),
+        end_ns: long(bit::END, at::END),
+        as_of_ns: long(bit::AS_OF, at::AS_OF),
         orig: load_tuple(from, at::ORIG, present >> bit::ORIG_L4),
         reply: load_tuple(from, at::REPLY, present >> bit::REPLY_L4),
         counters: has(bit::COUNTERS).then(|| load_counters(from)),
@@ -173,7 +178,7 @@ fn load_tuple(from: &[u32; WORDS], at: usize, l4_kind: u32) -> Tuple {
     }
 }
 
-const _: () = assert!(bit::PROTOCOL == 24 && at::LABELS + 4 <= WORDS);
+const _: () = assert!(bit::PROTOCOL == 24 && at::ACCOUNT + 2 <= WORDS);
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +195,7 @@ mod tests {
             cause: Cause::Restart,
             key: RecordKey::Strong(0x0102_0304_0506_0708),
             flow: 0,
+            account: Some(0x1112_1314_1516_1718),
             start_ns: Some(u64::MAX),
             end_ns: Some(1),
             as_of_ns: Some(2),
@@ -216,6 +222,7 @@ mod tests {
         let bare = Record {
             cause: Cause::Event,
             key: RecordKey::Weak(5),
+            account: None,
             start_ns: None,
             end_ns: None,
             as_of_ns: None,

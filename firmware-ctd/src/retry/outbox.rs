@@ -69,7 +69,7 @@ impl Outbox<'_, '_> {
         queue.taken[self.sink] = taken;
         queue.block(self.sink).change(|block| {
             block.taken = taken;
-            block.delivered += u64::from(records);
+            block.delivered = block.delivered.saturating_add(u64::from(records));
             block.note = note;
         });
         queue.count();

@@ -6,6 +6,7 @@
 //! [`scenario`] has one test for each case that has a name, [`random`] runs whatever chance gives.
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod carry;
 mod edge;
 mod kernel;
 mod random;

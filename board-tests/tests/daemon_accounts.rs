@@ -4,7 +4,7 @@ mod harness;
 
 use board_tests::daemon::{Scene, Settings, Status, Tested, tool};
 use board_tests::lab::{Difference, Lab, Options, Path, Plan, records};
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::Flows;
 use harness::Outcome;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -23,7 +23,7 @@ fn main() -> std::process::ExitCode {
 fn ctnetlink_destroys() -> Outcome {
     const COUNT: u32 = 200_000;
     let mut scene = Scene::new(&Settings::default())?;
-    let flows = Flows { families: Families::Half, transport: Transport::Mixed, ..Flows::default() };
+    let flows = Flows::MIXED;
     scene.churn(&flows, COUNT, 1000)?;
     let status = scene.rest(0)?;
     let account = scene.tested.account()?;

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use board_tests::daemon::{Scene, Settings, Tested, binary, complete, tool};
 use board_tests::lab::Netns;
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::Flows;
 use board_tests::peers::bench;
 use harness::Outcome;
 use libtest_mimic::{Failed, Trial};
@@ -22,16 +22,6 @@ fn main() -> std::process::ExitCode {
         Trial::test("selftest_tells_what_the_kernel_can_do", selftest),
     ])
 }
-
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: None,
-};
 
 /// Standard output of a command that must go well.
 fn said(tested: &Tested, arguments: &[&str]) -> Result<String, Failed> {
@@ -50,9 +40,9 @@ fn status_fits_a_terminal() -> Outcome {
         ..Settings::default()
     };
     let mut scene = Scene::new(&settings)?;
-    scene.churn(&MIXED, 1000, 500)?;
+    scene.churn(&Flows::MIXED, 1000, 500)?;
     scene.rest(0)?;
-    complete(&scene.loader.create(&MIXED, 0..100, 100)?)?;
+    complete(&scene.loader.create(&Flows::MIXED, 0..100, 100)?)?;
     scene.tested.wait("the table to be full", 30, |status| status.ledger("table_full") > 0)?;
     scene.netns.set_sysctl("net.netfilter.nf_conntrack_timestamp", "0")?;
     let text = said(&scene.tested, &["status"])?;
@@ -88,8 +78,8 @@ fn metrics(text: &str) -> Result<HashMap<String, f64>, Failed> {
 
 fn status_in_every_form() -> Outcome {
     let mut scene = Scene::new(&Settings::default())?;
-    scene.churn(&MIXED, 100, 100)?;
-    complete(&scene.loader.create(&MIXED, 0..40, 40)?)?;
+    scene.churn(&Flows::MIXED, 100, 100)?;
+    complete(&scene.loader.create(&Flows::MIXED, 0..40, 40)?)?;
     scene.rest(40)?;
     let json: Value = serde_json::from_str(&said(&scene.tested, &["status", "--json"])?)?;
     let metrics = metrics(&said(&scene.tested, &["status", "--prometheus"])?)?;
@@ -110,8 +100,8 @@ fn status_in_every_form() -> Outcome {
 fn flows_are_bounded() -> Outcome {
     const LIVE: u32 = 3_000;
     let mut scene = Scene::new(&Settings::default())?;
-    complete(&scene.loader.create(&MIXED, 0..LIVE, 500)?)?;
-    complete(&scene.loader.create(&Flows { zone: 9, mark: 7, ..MIXED }, 0..8, 8)?)?;
+    complete(&scene.loader.create(&Flows::MIXED, 0..LIVE, 500)?)?;
+    complete(&scene.loader.create(&Flows { zone: 9, mark: 7, ..Flows::MIXED }, 0..8, 8)?)?;
     scene.rest(LIVE + 8)?;
     scene.tested.wait("all flows", 30, |status| status.flows() == u64::from(LIVE) + 8)?;
     let text = said(&scene.tested, &["flows"])?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use board_tests::daemon::{Scene, Settings, Status, Tested, complete};
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::Flows;
 use board_tests::measure;
 use board_tests::peers::bench;
 use harness::Outcome;
@@ -25,16 +25,6 @@ fn main() -> std::process::ExitCode {
         Trial::test("a_worker_that_stalls_opens_the_valve_and_closes_it", stalled_worker),
     ])
 }
-
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: None,
-};
 
 /// Numbers by chance, the same in each run.
 fn chance(state: &mut u32, below: u32) -> u32 {
@@ -92,7 +82,7 @@ fn paced_churn(
     const PART: u32 = 1_000;
     let begin = measure::now();
     for part in 0..count / PART {
-        complete(&loader.churn(&MIXED, part * PART..(part + 1) * PART, PART)?)?;
+        complete(&loader.churn(&Flows::MIXED, part * PART..(part + 1) * PART, PART)?)?;
         let due = time * part / (count / PART);
         if let Some(early) = due.checked_sub(begin.elapsed()) {
             measure::pause(u64::try_from(early.as_millis()).unwrap_or(0));
@@ -110,13 +100,13 @@ fn both_killed() -> Outcome {
     let settings = Settings { capacity: 65_536, refresh_s: 1, ..Settings::default() };
     let mut tested = Tested::start(&netns, &settings)?;
     let directory = tested.directory();
-    let live = Flows { zone: 5, ..MIXED };
+    let live = Flows { zone: 5, ..Flows::MIXED };
     complete(&loader.create(&live, 0..LIVE, LIVE)?)?;
     tested.wait("the table to be whole", 30, |status| status.flows() == u64::from(LIVE))?;
     let (mut made, mut gone) = (0, 0);
     for round in 0..ROUNDS {
         // Heard, or perhaps not: the daemon dies in the middle.
-        let churn = complete(&loader.churn(&MIXED, made..made + 200, 100)?);
+        let churn = complete(&loader.churn(&Flows::MIXED, made..made + 200, 100)?);
         made += 200;
         tested.signal(Signal::SIGKILL)?;
         churn?;
@@ -156,11 +146,11 @@ fn signal_worker(scene: &mut Scene, signal: Signal) -> io::Result<()> {
 fn stopped_worker() -> Outcome {
     const COUNT: u32 = 300_000;
     let mut scene = Scene::new(&Settings { capacity: 65_536, ..Settings::default() })?;
-    scene.churn(&MIXED, 1_000, 1_000)?;
+    scene.churn(&Flows::MIXED, 1_000, 1_000)?;
     scene.rest(0)?;
     signal_worker(&mut scene, Signal::SIGSTOP)?;
     // Each part is refused as a whole if any connection is.
-    complete(&scene.loader.churn(&MIXED, 1_000..1_000 + COUNT, 1_000)?)?;
+    complete(&scene.loader.churn(&Flows::MIXED, 1_000..1_000 + COUNT, 1_000)?)?;
     signal_worker(&mut scene, Signal::SIGCONT)?;
     let status = scene.rest(0)?;
     let account = scene.tested.account()?;
@@ -188,7 +178,7 @@ fn stalled_worker() -> Outcome {
         Settings { receive_buffer: 8192, more: "[retry]\nstall_s = 2\n", ..Settings::default() };
     let mut scene = Scene::new(&settings)?;
     signal_worker(&mut scene, Signal::SIGSTOP)?;
-    scene.churn(&MIXED, COUNT, 1_000)?;
+    scene.churn(&Flows::MIXED, COUNT, 1_000)?;
     let entries = scene.loader.entries()?;
     assert!(entries > COUNT / 2, "the kernel keeps them: {entries}");
     measure::wait_for("the kernel to let go", 20, || {
@@ -200,7 +190,7 @@ fn stalled_worker() -> Outcome {
     told(&status, u64::from(COUNT) - account.lines.len() as u64);
     // Reliable again: the next ones are all reported.
     let before = account.lines.len();
-    complete(&scene.loader.churn(&MIXED, COUNT..2 * COUNT, 1_000)?)?;
+    complete(&scene.loader.churn(&Flows::MIXED, COUNT..2 * COUNT, 1_000)?)?;
     scene.rest(0)?;
     let events = scene.tested.account()?.lines.len() - before;
     assert!(events >= COUNT as usize, "{events}");

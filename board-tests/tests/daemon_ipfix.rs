@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use board_tests::collectors::{Collected, Collector, Kind, Setup};
 use board_tests::daemon::{Scene, Settings, Tested, complete};
 use board_tests::lab::loopback_up;
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::Flows;
 use board_tests::measure;
 use board_tests::peers::bench;
 use harness::Outcome;
@@ -78,15 +78,7 @@ fn distinct(all: &[Collected]) -> usize {
     all.iter().filter_map(|it| it.key).collect::<std::collections::HashSet<_>>().len()
 }
 
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: Some(Ipv4Addr::new(203, 0, 113, 5)),
-};
+const NATTED: Flows = Flows { snat: Some(Ipv4Addr::new(203, 0, 113, 5)), ..Flows::MIXED };
 
 /// What the file sink says of a flow, as a collector that keeps everything would.
 fn expected(line: &Value) -> Collected {
@@ -148,7 +140,7 @@ fn every_field(kind: Kind) -> Outcome {
     let mut place = Place::new(kind, None, more)?;
     for part in 0..COUNT / 100 {
         let flows = part * 100..(part + 1) * 100;
-        complete(&place.scene.loader.churn(&MIXED, flows, 100)?)?;
+        complete(&place.scene.loader.churn(&NATTED, flows, 100)?)?;
         measure::pause(10);
     }
     place.scene.rest(0)?;
@@ -175,7 +167,7 @@ fn stopped_and_killed() -> Outcome {
         [[sink]]\ntype = \"ipfix\"\ncollector = \"127.0.0.1:4739\"\nreplay_bytes = \"512KiB\"\n";
     let mut place = Place::new(Kind::PythonTcp, Some(64 << 10), MORE)?;
     let flows = |from: u32, to: u32| from..to;
-    complete(&place.scene.loader.churn(&MIXED, flows(0, 5_000), 1_000)?)?;
+    complete(&place.scene.loader.churn(&NATTED, flows(0, 5_000), 1_000)?)?;
     place.keys(5_000, 30)?;
     let pids = measure::tree(place.scene.tested.pid());
     let before = measure::memory(&pids)?;
@@ -183,7 +175,7 @@ fn stopped_and_killed() -> Outcome {
     let begin = measure::now();
     for part in 5..COUNT / 1_000 {
         complete(&place.scene.loader.churn(
-            &MIXED,
+            &NATTED,
             flows(part * 1_000, (part + 1) * 1_000),
             1_000,
         )?)?;
@@ -213,7 +205,7 @@ fn killed_worker() -> Outcome {
     const COUNT: u32 = 20_000;
     let mut place = Place::new(Kind::PythonTcp, None, TCP)?;
     for part in 0..COUNT / 500 {
-        complete(&place.scene.loader.churn(&MIXED, part * 500..(part + 1) * 500, 500)?)?;
+        complete(&place.scene.loader.churn(&NATTED, part * 500..(part + 1) * 500, 500)?)?;
         if part % 8 == 3 {
             let worker = place.scene.tested.worker()?;
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL)?;
@@ -232,7 +224,7 @@ fn options() -> Outcome {
     const MORE: &str = "[[sink]]\ntype = \"ipfix\"\ncollector = \"127.0.0.1:4739\"\n\
         template_refresh_s = 1\n";
     let mut place = Place::new(Kind::PythonTcp, None, MORE)?;
-    place.scene.churn(&MIXED, 300, 100)?;
+    place.scene.churn(&NATTED, 300, 100)?;
     place.keys(300, 20)?;
     let told = measure::wait_for("the counters", 20, || {
         let last = place.collector.options()?.pop();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use board_tests::daemon::{self, Scene, Settings, Status, Tested, complete, sink, tool};
 use board_tests::lab::{Context, Netns};
-use board_tests::load::{Families, Flows, Transport, sys};
+use board_tests::load::{Flows, sys};
 use board_tests::measure;
 use board_tests::peers::bench;
 use harness::Outcome;
@@ -37,16 +37,6 @@ fn main() -> std::process::ExitCode {
         Trial::test("nobody_may_do_all_this_too", nobody_may_do_all_this_too),
     ])
 }
-
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: None,
-};
 
 /// Each of `count` destroyed flows once, all by their own events.
 fn all_by_event(scene: &Scene, count: u32) -> Outcome {
@@ -73,15 +63,15 @@ fn same_table(scene: &Scene) -> Outcome {
 fn stopped_in_a_flood() -> Outcome {
     const BEFORE: u32 = 10_000;
     let mut scene = Scene::new(&Settings { capacity: 131_072, ..Settings::default() })?;
-    let live = Flows { zone: 9, ..MIXED };
+    let live = Flows { zone: 9, ..Flows::MIXED };
     complete(&scene.loader.create(&live, 0..500, 500)?)?;
-    scene.churn(&MIXED, BEFORE, 1000)?;
+    scene.churn(&Flows::MIXED, BEFORE, 1000)?;
     scene.tested.signal(Signal::SIGSTOP)?;
     let mut made = BEFORE;
     let begin = measure::now();
     while begin.elapsed() < Duration::from_secs(3) {
         if made < 60_000 {
-            complete(&scene.loader.churn(&MIXED, made..made + 2_000, 1000)?)?;
+            complete(&scene.loader.churn(&Flows::MIXED, made..made + 2_000, 1000)?)?;
             made += 2_000;
         } else {
             measure::pause(20);
@@ -90,7 +80,7 @@ fn stopped_in_a_flood() -> Outcome {
     complete(&scene.loader.create(&live, 500..1000, 500)?)?;
     complete(&scene.loader.delete(&live, 0..100, 100)?)?;
     scene.tested.signal(Signal::SIGCONT)?;
-    complete(&scene.loader.churn(&MIXED, made..made + 10_000, 1000)?)?;
+    complete(&scene.loader.churn(&Flows::MIXED, made..made + 10_000, 1000)?)?;
     made += 10_000;
     scene.rest(900)?;
     let status = scene.tested.wait("the table to be whole", 30, |status| status.flows() == 900)?;
@@ -106,13 +96,13 @@ fn tiny_buffers() -> Outcome {
         const COUNT: u32 = 2_000;
         let settings = Settings { receive_buffer, more: "", ..Settings::default() };
         let mut scene = Scene::new(&settings)?;
-        scene.churn(&MIXED, COUNT, 500)?;
+        scene.churn(&Flows::MIXED, COUNT, 500)?;
         let status = scene.rest(0)?;
         all_by_event(&scene, COUNT)?;
         assert!(status.stat("destroy_overruns") > 0, "a buffer of {receive_buffer} is too large");
         assert_eq!(status.losses(), []);
         // What was lost on the state socket is made good by a dump.
-        complete(&scene.loader.create(&MIXED, 0..1000, 1000)?)?;
+        complete(&scene.loader.create(&Flows::MIXED, 0..1000, 1000)?)?;
         scene.tested.wait("the table to be whole", 30, |status| status.flows() == 1000)?;
         same_table(&scene)?;
     }
@@ -142,7 +132,7 @@ fn another_reliable_reader() -> Outcome {
     const COUNT: u32 = 4_000;
     let mut scene = Scene::new(&Settings::default())?;
     let reader = stalled_reader(&scene.netns)?;
-    scene.churn(&MIXED, COUNT, 1000)?;
+    scene.churn(&Flows::MIXED, COUNT, 1000)?;
     let enough = |status: &Status| status.stat("repeated_destroys") > 100;
     let status = scene.tested.wait("the kernel to repeat destroys", 30, enough)?;
     assert!(status.number("other_listener_port") > 0, "the status names the cause: {status:?}");
@@ -164,7 +154,7 @@ fn a_stopped_reader() -> Outcome {
         Ok(sockets.iter().any(|socket| socket.groups != 0).then_some(()))
     })?;
     kill(pid, Signal::SIGSTOP)?;
-    let churned = scene.churn(&MIXED, COUNT, 1000);
+    let churned = scene.churn(&Flows::MIXED, COUNT, 1000);
     let rest = scene.rest(0);
     reader.kill()?;
     reader.wait()?;
@@ -177,7 +167,7 @@ fn a_stopped_reader() -> Outcome {
 fn flushes() -> Outcome {
     let mut scene = Scene::new(&Settings::default())?;
     let mut loader = bench::loader(&scene.netns)?;
-    let live = Flows { zone: 4, ..MIXED };
+    let live = Flows { zone: 4, ..Flows::MIXED };
     let netns = &scene.netns;
     let created = std::thread::scope(|scope| {
         let flood = scope.spawn(move || -> io::Result<u64> {
@@ -185,7 +175,7 @@ fn flushes() -> Outcome {
             for n in 0..40 {
                 let part = n * 1000..(n + 1) * 1000;
                 created += loader.create(&live, part.clone(), 500)?.created;
-                created += loader.churn(&MIXED, part, 500)?.created;
+                created += loader.churn(&Flows::MIXED, part, 500)?.created;
             }
             Ok(created)
         });
@@ -241,7 +231,7 @@ fn scene_without(setting: &str) -> io::Result<Scene> {
 
 fn without_counters() -> Outcome {
     let mut scene = scene_without("acct")?;
-    scene.churn(&MIXED, 1000, 1000)?;
+    scene.churn(&Flows::MIXED, 1000, 1000)?;
     assert_eq!(scene.rest(0)?.losses(), []);
     all_by_event(&scene, 1000)?;
     let account = scene.tested.account()?;
@@ -254,7 +244,7 @@ fn without_counters() -> Outcome {
 /// Without a start nothing tells a repeat from another flow: each is reported and marked.
 fn without_timestamps() -> Outcome {
     let mut scene = scene_without("timestamp")?;
-    let flows = Flows { distinct: 100, ..MIXED };
+    let flows = Flows { distinct: 100, ..Flows::MIXED };
     scene.churn(&flows, 1000, 100)?;
     let status = scene.rest(0)?;
     let account = scene.tested.account()?;
@@ -269,10 +259,10 @@ fn without_events() -> Outcome {
     let mut scene = scene_without("events")?;
     let status = scene.tested.status()?;
     assert_eq!(status.0["events"], "none", "the self-test found out");
-    complete(&scene.loader.create(&MIXED, 0..1000, 1000)?)?;
+    complete(&scene.loader.create(&Flows::MIXED, 0..1000, 1000)?)?;
     scene.tested.wait("dumps to show the flows", 20, |status| status.flows() == 1000)?;
     same_table(&scene)?;
-    complete(&scene.loader.delete(&MIXED, 0..500, 500)?)?;
+    complete(&scene.loader.delete(&Flows::MIXED, 0..500, 500)?)?;
     let gone = |status: &Status| status.sink("delivered") >= 500;
     let status = scene.tested.wait("dumps to miss the flows", 30, gone)?;
     assert_eq!((status.flows(), status.stat("events_destroy")), (500, 0));
@@ -304,7 +294,7 @@ fn settings_are_restored() -> Outcome {
             let key = format!("net.netfilter.nf_conntrack_{name}");
             assert_eq!(scene.netns.sysctl(&key)?, "1", "{key} in round {round}");
         }
-        scene.churn(&MIXED, 100, 100)?;
+        scene.churn(&Flows::MIXED, 100, 100)?;
         scene.rest(0)?;
         all_by_event(&scene, 100 * u32::try_from(round)?)?;
         if round == 1 {
@@ -344,14 +334,14 @@ fn settings_are_left_alone() -> Outcome {
 fn older_flows() -> Outcome {
     let (netns, mut loader) = bench::place()?;
     netns.set_sysctl("net.netfilter.nf_conntrack_events", "0")?;
-    complete(&loader.create(&MIXED, 0..300, 300)?)?;
+    complete(&loader.create(&Flows::MIXED, 0..300, 300)?)?;
     let settings = Settings { refresh_s: 1, ..Settings::default() };
     let tested = Tested::start(&netns, &settings)?;
     let mut scene = Scene { netns, loader, tested };
     scene.tested.wait("the first dump", 20, |status| status.flows() == 300)?;
     same_table(&scene)?;
-    complete(&scene.loader.delete(&MIXED, 0..200, 200)?)?;
-    scene.churn(&Flows { zone: 3, ..MIXED }, 100, 100)?;
+    complete(&scene.loader.delete(&Flows::MIXED, 0..200, 200)?)?;
+    scene.churn(&Flows { zone: 3, ..Flows::MIXED }, 100, 100)?;
     scene.tested.wait("what vanished to be told", 30, |status| status.flows() == 100)?;
     // Two more dumps must not tell it again.
     let dumps = scene.tested.status()?.stat("dumps");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use board_tests::daemon::{Scene, Settings, Status, client, complete, tool};
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::{Families, Flows};
 use board_tests::measure;
 use board_tests::peers::bench;
 use harness::Outcome;
@@ -23,16 +23,6 @@ fn main() -> std::process::ExitCode {
         Trial::test("growth_for_each_live_flow", growth),
     ])
 }
-
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: None,
-};
 
 // --- no allocation -------------------------------------------------------------------------------
 
@@ -121,10 +111,10 @@ fn no_call_for_memory() -> Outcome {
     while seen(&status) < 1_000_000 {
         // A stop makes buffers run over, and 3,000 live flows fill the table.
         scene.tested.signal(Signal::SIGSTOP)?;
-        complete(&scene.loader.churn(&MIXED, made..made + 5_000, 1000)?)?;
+        complete(&scene.loader.churn(&Flows::MIXED, made..made + 5_000, 1000)?)?;
         scene.tested.signal(Signal::SIGCONT)?;
-        complete(&scene.loader.create(&Flows { zone: 1, ..MIXED }, 0..3_000, 1000)?)?;
-        complete(&scene.loader.churn(&MIXED, made + 5_000..made + EACH, 1000)?)?;
+        complete(&scene.loader.create(&Flows { zone: 1, ..Flows::MIXED }, 0..3_000, 1000)?)?;
+        complete(&scene.loader.churn(&Flows::MIXED, made + 5_000..made + EACH, 1000)?)?;
         made += EACH;
         ask_everything(&socket)?;
         scene.netns.set_sysctl("net.netfilter.nf_conntrack_acct", "0")?;

@@ -7,7 +7,7 @@
 mod harness;
 
 use board_tests::daemon::{Scene, Settings, complete};
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::Flows;
 use board_tests::peers::RaisedMaximum;
 use harness::Outcome;
 use libtest_mimic::Trial;
@@ -18,16 +18,6 @@ fn main() -> std::process::ExitCode {
         a_collector_that_never_comes,
     )])
 }
-
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: None,
-};
 
 fn a_collector_that_never_comes() -> Outcome {
     const MAXIMUM: u32 = 4_096;
@@ -40,7 +30,7 @@ fn a_collector_that_never_comes() -> Outcome {
     let mut scene = Scene::new(&Settings { more: MORE, ..Settings::default() })?;
     // A few at a time, as fast as the kernel goes: `complete` fails if any is refused.
     for part in 0..COUNT / 200 {
-        complete(&scene.loader.churn(&MIXED, part * 200..(part + 1) * 200, 200)?)?;
+        complete(&scene.loader.churn(&Flows::MIXED, part * 200..(part + 1) * 200, 200)?)?;
     }
     let made = u64::from(COUNT);
     let heard = |status: &board_tests::daemon::Status| status.stat("events_destroy") >= made;

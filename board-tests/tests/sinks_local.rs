@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use board_tests::daemon::{Scene, Settings, Status, Tested, client, complete, mounts};
 use board_tests::lab::{self, Context};
-use board_tests::load::{Families, Flows, Transport};
+use board_tests::load::Flows;
 use board_tests::measure;
 use board_tests::peers::bench;
 use harness::Outcome;
@@ -40,16 +40,6 @@ fn main() -> std::process::ExitCode {
         Trial::test("the_log_daemon_gets_every_record", syslog),
     ])
 }
-
-const MIXED: Flows = Flows {
-    families: Families::Half,
-    transport: Transport::Mixed,
-    distinct: u32::MAX,
-    zone: 0,
-    mark: 0,
-    timeout_s: 600,
-    snat: None,
-};
 
 /// A daemon with a sink at a socket of its own, and that socket's path.
 struct Place {
@@ -163,7 +153,7 @@ fn acknowledged() -> Outcome {
     const COUNT: u64 = 5_000;
     let mut place = Place::new("")?;
     let mut program = Program::connect(&place.socket)?;
-    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    place.scene.churn(&Flows::MIXED, u32::try_from(COUNT)?, 500)?;
     for _ in 0..COUNT / 100 {
         program.take(100)?;
         program.acknowledge()?;
@@ -183,7 +173,7 @@ fn next_client() -> Outcome {
     const COUNT: u64 = 800;
     let mut place = Place::new("")?;
     let mut first = Program::connect(&place.socket)?;
-    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 100)?;
+    place.scene.churn(&Flows::MIXED, u32::try_from(COUNT)?, 100)?;
     first.take(300)?;
     first.say("ack 200\n")?;
     place.wait("200 to be acknowledged", |sink| sink["delivered"] == 200)?;
@@ -206,7 +196,7 @@ fn next_client() -> Outcome {
 /// the daemon is just then refusing another.
 fn come_back() -> Outcome {
     let mut place = Place::new("")?;
-    place.scene.churn(&MIXED, 10, 10)?;
+    place.scene.churn(&Flows::MIXED, 10, 10)?;
     let mut program = Program::connect(&place.socket)?;
     for round in 0..5_000 {
         program.take(1)?;
@@ -228,7 +218,7 @@ fn last_words() -> Outcome {
     const TAKEN: u64 = 500;
     let mut place = Place::new("[retry]\ncapacity = 4096\n")?;
     let mut program = Program::connect(&place.socket)?;
-    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    place.scene.churn(&Flows::MIXED, u32::try_from(COUNT)?, 500)?;
     program.take(TAKEN)?;
     place.wait("more than the connection holds", |sink| {
         sink["owed"] == COUNT && sink["in_flight"].as_u64() < Some(COUNT)
@@ -252,7 +242,7 @@ fn last_words() -> Outcome {
 
 fn hostile() -> Outcome {
     let mut place = Place::new("")?;
-    place.scene.churn(&MIXED, 100, 100)?;
+    place.scene.churn(&Flows::MIXED, 100, 100)?;
     for wrong in ["ack x\n", "ack 101\n", "ack 50\nack 49\n", "\n", "acknowledged 1\n"] {
         let mut program = Program::connect(&place.socket)?;
         program.take(20)?;
@@ -275,7 +265,7 @@ fn held() -> Outcome {
     const COUNT: u64 = 4_000;
     const LIVE: u32 = 300;
     let mut place = Place::new("[retry]\ncapacity = 256\n")?;
-    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    place.scene.churn(&Flows::MIXED, u32::try_from(COUNT)?, 500)?;
     let holds = |status: &Status| {
         status.number("pressure") == 1
             && status.number("kernel_flows") > 0
@@ -283,7 +273,7 @@ fn held() -> Outcome {
     };
     place.scene.tested.wait("destroys to be held, and counted", 30, holds)?;
     // All else goes on: new flows, their list, the status.
-    let live = Flows { zone: 7, ..MIXED };
+    let live = Flows { zone: 7, ..Flows::MIXED };
     complete(&place.scene.loader.create(&live, 0..LIVE, 100)?)?;
     place.scene.tested.wait("new flows", 20, |status| status.flows() >= u64::from(LIVE))?;
     let flows = client::ask(&place.scene.tested.daemon.socket(), "flows json all zone=7")?;
@@ -377,7 +367,7 @@ fn dropped_in_flight() -> Outcome {
     const COUNT: u64 = 3_000;
     let mut place = Place::new(DROP)?;
     let mut program = Program::connect(&place.socket)?;
-    place.scene.churn(&MIXED, u32::try_from(COUNT)?, 500)?;
+    place.scene.churn(&Flows::MIXED, u32::try_from(COUNT)?, 500)?;
     let all = |status: &Status| status.sink("delivered") == COUNT;
     place.scene.tested.wait("the file to have all", 30, all)?;
     let standing = |sink: &Value| {
@@ -426,7 +416,7 @@ fn full_disk() -> Outcome {
         let mut scene = Scene { netns, loader, tested };
         for round in 1..=2_u32 {
             let flows = (round - 1) * COUNT..round * COUNT;
-            complete(&scene.loader.churn(&MIXED, flows, 500)?)?;
+            complete(&scene.loader.churn(&Flows::MIXED, flows, 500)?)?;
             let full = |status: &Status| {
                 status.sink("errno") == Errno::ENOSPC as u64 && status.number("pressure") == 1
             };
@@ -461,7 +451,7 @@ fn killed_worker() -> Outcome {
     for part in 0..4 {
         let mut program = Program::connect(&place.socket)?;
         let flows = part * 500..(part + 1) * 500;
-        complete(&place.scene.loader.churn(&MIXED, flows, 500)?)?;
+        complete(&place.scene.loader.churn(&Flows::MIXED, flows, 500)?)?;
         program.take(400)?;
         program.say("ack 300\n")?;
         let acknowledged = u64::from(part + 1) * 300;
@@ -493,7 +483,7 @@ fn killed_in_a_flood() -> Outcome {
     let (keys, kills) = std::thread::scope(|scope| {
         let flood = scope.spawn(move || {
             for part in 0..COUNT / 100 {
-                complete(&loader.churn(&MIXED, part * 100..(part + 1) * 100, 100)?)?;
+                complete(&loader.churn(&Flows::MIXED, part * 100..(part + 1) * 100, 100)?)?;
             }
             io::Result::Ok(())
         });
@@ -539,7 +529,7 @@ fn syslog() -> Outcome {
         mounts::dev(&dev)?;
         let more = "[retry]\nmax_delay_s = 1\n[[sink]]\ntype = \"syslog\"\n";
         let mut scene = Scene::new(&Settings { more, ..Settings::default() })?;
-        scene.churn(&MIXED, COUNT, 500)?;
+        scene.churn(&Flows::MIXED, COUNT, 500)?;
         let failing = |status: &Status| status.sinks()[1]["failures"].as_u64() > Some(0);
         scene.tested.wait("the log daemon to be missed", 20, failing)?;
         let socket = UnixDatagram::bind(dev.join("log"))?;
@@ -559,6 +549,9 @@ fn syslog() -> Outcome {
         }
         let all = |status: &Status| status.sinks()[1]["delivered"] == COUNT;
         scene.tested.wait("the last record", 20, all)?;
+        let log = scene.tested.log();
+        let said = |text: &str| log.matches(&format!("sink /dev/log: {text}")).count();
+        assert_eq!((said("No such file"), said("sending again")), (1, 1), "{log}");
         Ok(())
     })?;
     Ok(())

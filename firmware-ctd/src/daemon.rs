@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod command;
 pub mod control;
+mod dying;
 pub mod event_loop;
 pub mod lines;
 pub mod listeners;
@@ -108,8 +109,15 @@ fn supervisor(files: &[PathBuf], config: Config) -> Result<Supervisor, Failure> 
         state: open_events(&config, &state_groups(config.events.groups))?,
         destroy: open_events(&config, &[group::DESTROY])?,
     };
-    let birth =
-        Birth { config, sockets, shared, tested, successor: taken_over, unheard: taken_over };
+    let birth = Birth {
+        config,
+        sockets,
+        shared,
+        boot_id,
+        tested,
+        successor: taken_over,
+        unheard: taken_over,
+    };
     Supervisor::new(files, birth).map_err(|error| Failure::of_io("signals", &error))
 }
 
@@ -159,16 +167,16 @@ fn serve(files: &[PathBuf], birth: Birth) -> Result<(), Failure> {
 
 /// Opens everything that is a worker's own.
 fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
-    let Birth { config, sockets, shared, tested, successor, unheard } = birth;
+    let Birth { config, sockets, shared, boot_id, tested, successor, unheard } = birth;
     let config = &config;
     let started = clock::now().boot;
-    let signals = signals().map_err(|error| Failure::of_io("signals", &error))?;
+    let signals = signals(&ENDS).map_err(|error| Failure::of_io("signals", &error))?;
     let control =
         Control::open(&config.control).map_err(|error| control_failure(config, &error))?;
     let (words, sizes) = (shared.words(), *shared.sizes());
     let Parts { destroy, state, engine, sinks } = shared.into_parts();
     let events = tested.unwrap_or(EventPath::Reliable);
-    let mut engine = self::engine(engine, config, &sizes, (events, successor, unheard))?;
+    let mut engine = self::engine(engine, config, &sizes, boot_id, (events, successor, unheard))?;
     let chance = chance().map_err(|error| Failure::of_io("/dev/urandom", &error))?;
     let edge = Edge {
         state: sockets.state,
@@ -209,12 +217,12 @@ fn say_ready(event_loop: &mut EventLoop<'_>, config: &Config) {
     );
 }
 
-/// SIGTERM, SIGINT and SIGHUP, to be read instead of interrupting.
-fn signals() -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [UnixSignal::SIGTERM, UnixSignal::SIGINT, UnixSignal::SIGHUP] {
-        set.add(signal);
-    }
+/// What a worker is told by signals.
+const ENDS: [UnixSignal; 3] = [UnixSignal::SIGTERM, UnixSignal::SIGINT, UnixSignal::SIGHUP];
+
+/// These signals, to be read instead of interrupting.
+fn signals(wanted: &[UnixSignal]) -> io::Result<SignalFd> {
+    let set: SigSet = wanted.iter().copied().collect();
     set.thread_block()?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
@@ -273,11 +281,11 @@ fn engine(
     memory: &'static mut [u32],
     config: &Config,
     sizes: &Sizes,
+    boot_id: [u8; 16],
     (events, successor, unheard): (EventPath, bool, bool),
 ) -> Result<Engine<'static>, Failure> {
     let refresh = Duration::from_secs(u64::from(config.table.refresh_s));
     let settings = Settings { events, refresh, observed: false };
-    let boot_id = boot_id().map_err(|error| Failure::of_io("/proc", &error))?;
     let sinks = Sinks::ids(config);
     let wrong = |error: WrongSize| Failure(exit::SOFTWARE, error.to_string());
     if successor && Engine::is_there(memory, sizes) {

@@ -46,6 +46,21 @@ pub struct Policy {
     pub budget_percent: u32,
 }
 
+impl Policy {
+    /// How many destroys the kernel may keep, of a table for so many flows.
+    #[must_use]
+    pub fn budget(&self, max: u32) -> u32 {
+        let budget = u64::from(max) * u64::from(self.budget_percent) / 100;
+        u32::try_from(budget).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether a kernel table that holds `count` flows of at most `max` is nearly full.
+#[must_use]
+pub fn is_alarming(count: u32, max: u32) -> bool {
+    u64::from(count) * 100 >= u64::from(max) * u64::from(ALARM_PERCENT)
+}
+
 /// The state machine. See the module's own documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Pressure {
@@ -100,11 +115,10 @@ impl Pressure {
         self.counts
     }
 
-    /// How many destroys the kernel may keep, of a table for so many flows.
+    /// What the configuration says.
     #[must_use]
-    pub fn budget(&self, max: u32) -> u32 {
-        let budget = u64::from(max) * u64::from(self.policy.budget_percent) / 100;
-        u32::try_from(budget).unwrap_or(u32::MAX)
+    pub const fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// By what cause the queue's oldest records give way, if they do.
@@ -156,8 +170,7 @@ impl Pressure {
         self.look_every = if fast { LOOK_MIN } else { slower };
         self.last_count = count;
         self.look_at = now + self.look_every;
-        let alarm = u64::from(count) * 100 >= u64::from(max) * u64::from(ALARM_PERCENT);
-        let wait = if alarm { MEASURE_ALARMED } else { MEASURE };
+        let wait = if is_alarming(count, max) { MEASURE_ALARMED } else { MEASURE };
         now >= self.measured_at + wait
     }
 
@@ -169,7 +182,7 @@ impl Pressure {
         self.backlog = backlog.unwrap_or(self.backlog);
         let full = u64::from(self.last_count) * 100 >= u64::from(max) * 95;
         let over = match backlog {
-            Some(backlog) => backlog > self.budget(max),
+            Some(backlog) => backlog > self.policy.budget(max),
             None => full,
         };
         if over {

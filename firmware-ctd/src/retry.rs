@@ -296,27 +296,26 @@ impl<'m> RetryQueue<'m> {
         }
         for sink in 0..self.sinks {
             if self.taken[sink] == oldest {
-                self.lose(sink, 1, if self.reliable[sink] { cause } else { Loss::BestEffort });
+                self.lose_oldest(sink, if self.reliable[sink] { cause } else { Loss::BestEffort });
             }
         }
         self.count();
     }
 
-    /// The sink's oldest records are lost.
-    fn lose(&mut self, sink: usize, records: u32, cause: Loss) {
-        let (from, owed) = (self.taken[sink], self.owed(sink));
-        let records = records.min(owed);
-        let counters = self.sum(from, records);
-        let in_flight = self.span(from, self.sent[sink]);
-        self.taken[sink] = self.after(from, records);
-        if in_flight < records {
-            self.sent[sink] = self.taken[sink];
+    /// The oldest record that the sink is owed is lost for it.
+    fn lose_oldest(&mut self, sink: usize, cause: Loss) {
+        let oldest = self.taken[sink];
+        let counters = self.sum(oldest, 1);
+        let taken = self.after(oldest, 1);
+        if self.sent[sink] == oldest {
+            self.sent[sink] = taken;
+        } else {
+            self.dropped_in_flight[sink] += 1;
         }
-        self.dropped_in_flight[sink] += records.min(in_flight);
-        let taken = self.taken[sink];
+        self.taken[sink] = taken;
         self.block(sink).change(|block| {
             block.taken = taken;
-            block.lost[cause as usize].add(records, counters);
+            block.lost[cause as usize].add(1, counters);
         });
     }
 

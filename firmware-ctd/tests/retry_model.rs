@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod chance;
+
+use chance::Chance;
 use std::collections::VecDeque;
 
 use firmware_ctd::record::{Cause, Kind, Record, RecordKey};
@@ -88,21 +91,6 @@ impl Model {
         self.owed.drain(..taken);
         self.sent -= taken;
         self.delivered += taken as u64;
-    }
-}
-
-/// Numbers by chance, the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u32 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        u32::try_from(self.0 >> 33).unwrap()
-    }
-
-    fn below(&mut self, limit: u32) -> u32 {
-        self.next() % limit
     }
 }
 

@@ -1,6 +1,9 @@
 //! Taking over a table: what a killed process left is whole, and any damage is survived.
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod chance;
+
+use chance::Chance;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,17 +12,6 @@ use firmware_ctd::wire::{Counters, L4, Labels, Protocol, Tuple};
 
 const CAPACITY: u32 = 64;
 const EXTENSIONS: u32 = 16;
-
-/// Numbers by chance, the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u32) -> u32 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        u32::try_from(self.0 >> 33).unwrap() % limit
-    }
-}
 
 /// The tuple of a number; odd ones are of IPv6.
 fn tuple(number: u32) -> Tuple {

@@ -58,19 +58,22 @@ pub struct Flows {
 
 impl Default for Flows {
     fn default() -> Self {
-        Self {
-            families: Families::Ipv4,
-            transport: Transport::Udp,
-            distinct: u32::MAX,
-            zone: 0,
-            mark: 0,
-            timeout_s: 600,
-            snat: None,
-        }
+        Self { families: Families::Ipv4, transport: Transport::Udp, ..Self::MIXED }
     }
 }
 
 impl Flows {
+    /// A mixture of all kinds: IPv4 and IPv6, UDP and TCP, in equal parts.
+    pub const MIXED: Self = Self {
+        families: Families::Half,
+        transport: Transport::Mixed,
+        distinct: u32::MAX,
+        zone: 0,
+        mark: 0,
+        timeout_s: 600,
+        snat: None,
+    };
+
     /// Tuple of flow `n` in the original direction.
     #[must_use]
     pub fn orig(&self, n: u32) -> Tuple {

@@ -10,32 +10,41 @@ use std::process::Command;
 
 const LOG: &str = "ulogd-flows.log";
 
-/// Destroys only (`event_mask` 4) and no table of its own: the cheapest set-up that accounts every
-/// flow, since a destroy carries all that it prints. ulogd2 2.0.8 takes a buffer size only when it
-/// is below the greatest one.
 pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<()> {
+    let log = setup.path(LOG);
+    configure_output(command, setup, "GPRINT", &format!("file=\"{log}\"\nsync=0\n"))
+}
+
+/// Gives `command` a configuration: flows by NFCT into this output plugin, which has these lines.
+///
+/// Destroys only (`event_mask` 4) and no table of its own: the cheapest set-up that accounts every
+/// flow, since a destroy carries all that is put out. ulogd2 2.0.8 takes a buffer size only when it
+/// is below the greatest one.
+pub(super) fn configure_output(
+    command: &mut Command,
+    setup: &Setup<'_>,
+    output: &str,
+    lines: &str,
+) -> io::Result<()> {
     let plugins = plugins()?;
     let text = format!(
         "[global]\n\
          logfile=\"{said}\"\n\
          loglevel=5\n\
          plugin=\"{plugins}/ulogd_inpflow_NFCT.so\"\n\
-         plugin=\"{plugins}/ulogd_output_GPRINT.so\"\n\
-         stack=ct1:NFCT,gp1:GPRINT\n\
+         plugin=\"{plugins}/ulogd_output_{output}.so\"\n\
+         stack=ct1:NFCT,out1:{output}\n\
          [ct1]\n\
          event_mask=0x00000004\n\
          hash_enable=0\n\
          reliable=1\n\
          netlink_socket_buffer_size={buffer}\n\
          netlink_socket_buffer_maxsize={twice}\n\
-         [gp1]\n\
-         file=\"{log}\"\n\
-         sync=0\n",
+         [out1]\n{lines}",
         said = setup.path(super::SAID),
         plugins = plugins.display(),
         buffer = setup.buffer(),
         twice = setup.buffer().saturating_mul(2),
-        log = setup.path(LOG),
     );
     let file = setup.file("ulogd.conf");
     fs::write(&file, text)?;
@@ -44,7 +53,7 @@ pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<
 }
 
 /// Debian has the plugins below a directory of the architecture.
-pub(super) fn plugins() -> io::Result<PathBuf> {
+fn plugins() -> io::Result<PathBuf> {
     let libraries = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
     let triplets = fs::read_dir("/usr/lib")?.flatten().map(|it| it.path());
     let mut places = libraries.into_iter().chain(triplets).map(|it| it.join("ulogd"));

@@ -10,7 +10,7 @@
 //! template is sent once; a connection that broke is never made again; `send` blocks, so a slow
 //! TCP collector stops the reading of events.
 
-use super::ulogd::plugins;
+use super::ulogd::configure_output;
 use super::{PATIENCE_S, SAID, Setup, joined};
 use crate::load::sys;
 use crate::measure;
@@ -52,39 +52,18 @@ pub fn configure(
     collector: SocketAddrV4,
     transport: Transport,
 ) -> io::Result<()> {
-    let plugins = plugins()?;
-    let text = format!(
-        "[global]\n\
-         logfile=\"{said}\"\n\
-         loglevel=5\n\
-         plugin=\"{plugins}/ulogd_inpflow_NFCT.so\"\n\
-         plugin=\"{plugins}/ulogd_output_IPFIX.so\"\n\
-         stack=ct1:NFCT,ipfix1:IPFIX\n\
-         [ct1]\n\
-         event_mask=0x00000004\n\
-         hash_enable=0\n\
-         reliable=1\n\
-         netlink_socket_buffer_size={buffer}\n\
-         netlink_socket_buffer_maxsize={twice}\n\
-         [ipfix1]\n\
-         oid=1\n\
+    let lines = format!(
+        "oid=1\n\
          host=\"{host}\"\n\
          port={port}\n\
          proto=\"{proto}\"\n\
          mtu=1400\n\
          send_template=\"once\"\n",
-        said = setup.path(SAID),
-        plugins = plugins.display(),
-        buffer = setup.buffer(),
-        twice = setup.buffer().saturating_mul(2),
         host = collector.ip(),
         port = collector.port(),
         proto = if transport == Transport::Tcp { "tcp" } else { "udp" },
     );
-    let file = setup.file("ulogd.conf");
-    fs::write(&file, text)?;
-    command.arg("-c").arg(file);
-    Ok(())
+    configure_output(command, setup, "IPFIX", &lines)
 }
 
 /// Starts it and waits until it is told of destroys.

@@ -16,8 +16,6 @@ mod hold;
 mod nap;
 mod takeover;
 
-pub(super) use hold::count_dying;
-
 use std::io;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -25,6 +23,7 @@ use nix::sys::signalfd::SignalFd;
 
 use super::checkpoint::Checkpoints;
 use super::control::{Control, FIRST_CLIENT};
+use super::dying::{self, DUMP_BYTES};
 use super::log::{InWords, RateLimit};
 use super::netlink::{EventSocket, RequestSocket};
 use super::shared::BATCH;
@@ -40,8 +39,6 @@ use crate::pressure::{Pressure, State};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
 
-/// Room for a part of a dump: the kernel makes them at most so large.
-const DUMP_BYTES: usize = 32 << 10;
 /// Batches of destroys read in one turn.
 const ROUNDS: usize = 16;
 /// Batches of states read for one batch of destroys.
@@ -150,7 +147,7 @@ impl<'m> EventLoop<'m> {
             batches: Batches { state, destroy, dump: Batch::new(1, DUMP_BYTES)? },
             coalesce: Duration::ZERO,
             manage_sysctls: false,
-            pressure: Pressure::new(Self::policy(config)),
+            pressure: Pressure::new(dying::policy(config)),
             nap_length: nap::NAP_MIN,
             nap: None,
             settings_at: facts.started + SETTINGS_PERIOD,
@@ -168,7 +165,7 @@ impl<'m> EventLoop<'m> {
         settings.events = self.worth(config);
         settings.refresh = Duration::from_secs(u64::from(config.table.refresh_s));
         self.engine.set_settings(settings);
-        self.pressure.set_policy(Self::policy(config));
+        self.pressure.set_policy(dying::policy(config));
         self.engine.set_dropping(self.pressure.dropping());
         self.edge.sinks.reconfigure(config, self.engine.queue_mut());
         if let Some(checkpoints) = &mut self.edge.checkpoints {
@@ -212,6 +209,7 @@ impl<'m> EventLoop<'m> {
         // What is waiting already is still accounted for.
         let _ = self.read_events(now);
         self.deliver(now);
+        self.commit();
         if let Some(checkpoints) = &mut self.edge.checkpoints {
             checkpoints.end(&self.engine, now.boot);
         }
@@ -299,7 +297,7 @@ impl<'m> EventLoop<'m> {
             self.edge.sinks.poll_timeout(),
             self.edge.checkpoints.as_ref().and_then(Checkpoints::poll_timeout),
             self.engine.queue().poll_timeout(),
-            self.backlog_timeout(),
+            self.pressure.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -383,7 +381,9 @@ impl<'m> EventLoop<'m> {
             let destroys = self.edge.destroy.receive_up_to(wanted, destroy)?;
             let more_destroys = destroys > 0 && destroys == wanted;
             let (states, more_states) = self.read_states(now)?;
-            self.take_destroys(now);
+            if destroys > 0 {
+                self.take_destroys(now);
+            }
             count += destroys + states;
             rest = more_destroys || more_states;
             if !rest {

@@ -18,6 +18,8 @@ pub use ipfix::{TcpSink, UdpSink};
 pub use syslog::SyslogSink;
 pub use unix::UnixSink;
 
+use std::io;
+
 use nix::sys::epoll::Epoll;
 
 use crate::config::{self, Config, Transport};
@@ -73,13 +75,40 @@ pub struct SinkState<'s> {
     pub kind: &'static str,
     /// Where it writes to.
     pub target: &'s str,
-    /// Attempts that failed.
-    pub failures: u64,
-    /// Number of the last error (`errno`), 0 if it has been overcome.
-    pub errno: i32,
+    /// What fails.
+    pub trouble: Trouble,
     /// Records that count as delivered and are kept to be sent again, since they may not have been
     /// read.
     pub unconfirmed: u32,
+}
+
+/// Attempts of a sink that failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trouble {
+    /// How many.
+    pub failures: u64,
+    /// Number of the last error (`errno`; -1 for one without), 0 if it has been overcome.
+    pub errno: i32,
+}
+
+impl Trouble {
+    /// An attempt failed; whether not for the same reason as the last one.
+    fn met(&mut self, error: &io::Error) -> bool {
+        self.failures += 1;
+        let errno = error.raw_os_error().unwrap_or(-1);
+        core::mem::replace(&mut self.errno, errno) != errno
+    }
+
+    /// An attempt went well; whether the last one had not.
+    fn overcome(&mut self) -> bool {
+        core::mem::take(&mut self.errno) != 0
+    }
+
+    /// Whether the last attempt failed.
+    #[must_use]
+    pub const fn lasts(&self) -> bool {
+        self.errno != 0
+    }
 }
 
 /// All sinks of the configuration.
@@ -227,4 +256,23 @@ fn next_chance(state: &mut u32) -> u32 {
     *state ^= *state >> 17;
     *state ^= *state << 5;
     *state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_new_once_and_overcome_once() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.lasts() && !trouble.overcome());
+        let full = io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        assert!(trouble.met(&full));
+        assert!(!trouble.met(&full), "the same again");
+        assert!(trouble.met(&io::ErrorKind::TimedOut.into()), "another");
+        assert_eq!((trouble.failures, trouble.errno), (3, -1));
+        assert!(trouble.lasts() && trouble.overcome());
+        assert!(!trouble.overcome() && !trouble.lasts());
+        assert!(trouble.met(&full), "after a recovery it is new again");
+    }
 }

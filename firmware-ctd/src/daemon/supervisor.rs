@@ -18,12 +18,12 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::event_loop::count_dying;
+use super::dying::{self, DUMP_BYTES, count_dying};
 use super::netlink::EventSocket;
 use super::shared::{Shared, Word, Words};
 use super::sys::{self, Batch, Fork};
@@ -31,7 +31,7 @@ use super::sysctl::Setting;
 use super::{Failure, clock};
 use crate::config::Config;
 use crate::engine::EventPath;
-use crate::pressure::ALARM_PERCENT;
+use crate::pressure::is_alarming;
 use crate::time::{Duration, Instant};
 
 /// Between two looks at the worker.
@@ -50,8 +50,8 @@ const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(1);
 const MEASURE: Duration = Duration::from_millis(500);
 /// Between two looks, so much is more than this machine is busy.
 const OVERSLEPT: Duration = Duration::from_millis(1_000);
-/// Room for a part of a dump.
-const DUMP_BYTES: usize = 32 << 10;
+/// What it is told by signals; blocked in workers too.
+const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
 
 /// The event sockets: they outlive every worker.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(super) struct Birth {
     pub(super) config: Config,
     pub(super) sockets: Sockets,
     pub(super) shared: Shared,
+    /// The kernel's: a part of every flow's key.
+    pub(super) boot_id: [u8; 16],
     /// What the self-test found, if it could be made.
     pub(super) tested: Option<EventPath>,
     /// There was a worker before it, of this daemon or an earlier one.
@@ -114,7 +116,7 @@ impl Supervisor {
         Ok(Self {
             files: files.to_vec(),
             birth,
-            signals: signals()?,
+            signals: super::signals(&SIGNALS)?,
             batch: Batch::new(1, DUMP_BYTES)?,
             worker: None,
             born: now,
@@ -285,14 +287,11 @@ impl Supervisor {
     fn backlog_beyond_budget(&mut self, now: Instant) -> Option<u32> {
         let max = Setting::Max.read().ok()?;
         let count = Setting::Count.read().ok()?;
-        let alarm = u64::from(count) * 100 >= u64::from(max) * u64::from(ALARM_PERCENT);
-        if !alarm && now.since(self.measured_at) < MEASURE {
+        if !is_alarming(count, max) && now.since(self.measured_at) < MEASURE {
             return None;
         }
         self.measured_at = now;
-        let percent = self.birth.config.retry.dying_budget_percent;
-        let budget = u64::from(max) * u64::from(percent) / 100;
-        let budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        let budget = dying::policy(&self.birth.config).budget(max);
         let backlog = count_dying(&mut self.batch, budget).ok()?;
         (backlog > budget).then_some(backlog)
     }
@@ -323,14 +322,4 @@ impl Supervisor {
 fn send(worker: Pid, signal: Signal) {
     // It fails only for a process that has ended, which is noticed anyway.
     let _ = kill(worker, signal);
-}
-
-/// The signals of the supervisor, to be read instead of interrupting; blocked in workers too.
-fn signals() -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }

@@ -118,20 +118,17 @@ struct Connection {
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     messages: u32,
-    bytes: u32,
     records: u32,
 }
 
 impl Totals {
     fn add(&mut self, frame: Frame) {
         self.messages = self.messages.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(frame.len());
         self.records = self.records.saturating_add(frame.records());
     }
 
     fn remove(&mut self, frame: Frame) {
         self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(frame.len());
         self.records = self.records.saturating_sub(frame.records());
     }
 }
@@ -276,22 +273,10 @@ impl<'m> Replay<'m> {
         self.connection = Connection { at: self.head[head::BEGIN], ..Connection::default() };
     }
 
-    /// Bytes of the messages that are held.
-    #[must_use]
-    pub const fn bytes_held(&self) -> u32 {
-        self.held.bytes
-    }
-
     /// Data records that are held: sent and perhaps not read, or not yet sent.
     #[must_use]
     pub const fn records_held(&self) -> u32 {
         self.held.records
-    }
-
-    /// Bytes that are held and were not handed over in this connection.
-    #[must_use]
-    pub const fn bytes_to_send(&self) -> u32 {
-        self.held.bytes.saturating_sub(self.connection.sent)
     }
 
     /// Data records that were handed over once more: after the end of a connection that had

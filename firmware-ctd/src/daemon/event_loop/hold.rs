@@ -1,23 +1,14 @@
 //! Leaving destroys in the kernel while sinks are behind, and measuring what that costs.
 
-use std::io;
-
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::super::dying::count_dying;
 use super::super::log::{InWords, RateLimit};
-use super::super::netlink::RequestSocket;
-use super::super::sys::Batch;
 use super::super::sysctl::Setting;
 use super::{EventLoop, token};
-use crate::config::{Config, WhenFull};
 use crate::limited;
-use crate::pressure::{Policy, State};
-use crate::time::{Instant, Now};
-use crate::wire::nlmsg::Messages;
-use crate::wire::{Message, Writer, request};
-
-/// Parts of a dump that are read before a measurement is given up.
-const MOST_PARTS: u32 = 1 << 16;
+use crate::pressure::State;
+use crate::time::Now;
 
 impl EventLoop<'_> {
     /// How many destroys may be read now.
@@ -52,7 +43,7 @@ impl EventLoop<'_> {
         let count = Setting::Count.read().unwrap_or(0);
         let max = Setting::Max.read().unwrap_or(u32::MAX);
         if self.pressure.looked(now.boot, count, max) {
-            let backlog = self.measure_backlog(self.pressure.budget(max));
+            let backlog = self.measure_backlog(self.pressure.policy().budget(max));
             if self.pressure.measured(now.boot, backlog, max) {
                 self.pressure_changed();
                 self.engine.set_dropping(self.pressure.dropping());
@@ -97,54 +88,4 @@ impl EventLoop<'_> {
             ),
         }
     }
-
-    /// What the configuration says of pressure.
-    pub(super) fn policy(config: &Config) -> Policy {
-        Policy {
-            hold: config.retry.when_full == WhenFull::Hold,
-            budget_percent: config.retry.dying_budget_percent,
-        }
-    }
-
-    /// When a held kernel is to be looked at again.
-    pub(super) fn backlog_timeout(&self) -> Option<Instant> {
-        self.pressure.poll_timeout()
-    }
-}
-
-/// Asks the kernel for its list of undelivered destroys (`IPCTNL_MSG_CT_GET_DYING`), on a socket of
-/// its own, which ends the dump when it is closed.
-///
-/// # Errors
-///
-/// What the socket says, or the kernel.
-pub(crate) fn count_dying(batch: &mut Batch, enough: u32) -> io::Result<u32> {
-    let socket = RequestSocket::open()?;
-    let mut buffer = [0; 64];
-    let mut writer = Writer::new(&mut buffer);
-    request::get_dying(&mut writer, 1).map_err(|_| io::ErrorKind::InvalidInput)?;
-    socket.send(&writer)?;
-    let mut count = 0;
-    for _ in 0..MOST_PARTS {
-        // The kernel answers a dump at once, part by part as they are read.
-        if socket.receive(batch)? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        for datagram in batch.datagrams().filter(|it| it.port == 0) {
-            for raw in Messages::new(datagram.bytes).flatten() {
-                match Message::parse(&raw) {
-                    Ok(Message::Conntrack { .. }) => count += 1,
-                    Ok(Message::Done(_)) => return Ok(count),
-                    Ok(Message::Response(response)) if response.errno != 0 => {
-                        return Err(io::Error::from_raw_os_error(response.errno));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if count > enough {
-            break;
-        }
-    }
-    Ok(count)
 }

@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Refused, Sink, SinkState, Turn};
+use super::{Refused, Sink, SinkState, Trouble, Turn};
 use crate::config;
 use crate::daemon::log::{InWords, RateLimit};
 use crate::limited;
@@ -43,8 +43,7 @@ pub struct FileSink {
     file: Option<OpenFile>,
     buffer: Box<[u8]>,
     check_at: Instant,
-    failures: u64,
-    errno: i32,
+    trouble: Trouble,
 }
 
 /// The file that lines are appended to.
@@ -72,8 +71,7 @@ impl FileSink {
             file: None,
             buffer: vec![0; BUFFER_BYTES].into(),
             check_at: now + CHECK,
-            failures: 0,
-            errno: 0,
+            trouble: Trouble::default(),
         };
         if sink.find_delivered(outbox).is_err() {
             // Then it cannot be read; what is owed is written again once it can be.
@@ -121,18 +119,15 @@ impl FileSink {
 
     fn failed(&mut self, error: &io::Error) {
         static LIMIT: RateLimit = RateLimit::new(3, 60);
-        self.failures += 1;
-        let errno = error.raw_os_error().unwrap_or(-1);
-        if self.errno != errno {
+        if self.trouble.met(error) {
             let (target, error, level) = (&self.target, InWords(error), log::Level::Warn);
             limited!(LIMIT, level, "sink {target}: {error}; keeping records back");
         }
-        self.errno = errno;
     }
 
     fn overcome(&mut self) {
         static LIMIT: RateLimit = RateLimit::new(3, 60);
-        if core::mem::take(&mut self.errno) != 0 {
+        if self.trouble.overcome() {
             limited!(LIMIT, log::Level::Info, "sink {}: writing again", self.target);
         }
     }
@@ -238,8 +233,8 @@ impl Sink for FileSink {
     }
 
     fn state(&self) -> SinkState<'_> {
-        let (failures, errno) = (self.failures, self.errno);
-        SinkState { kind: "file", target: &self.target, failures, errno, unconfirmed: 0 }
+        let trouble = self.trouble;
+        SinkState { kind: "file", target: &self.target, trouble, unconfirmed: 0 }
     }
 }
 

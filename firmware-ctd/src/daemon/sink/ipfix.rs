@@ -1,9 +1,11 @@
 //! Flows to an IPFIX collector, by UDP or TCP. The messages are `crate::ipfix`'s.
 //!
 //! **UDP** is best effort: what send(2) takes is delivered as far as anybody can tell. Templates
-//! are sent first and again every `template_refresh_s`. The sequence number goes on over restarts
-//! of the worker and of the daemon, so that a collector counts what the network lost and nothing
-//! else.
+//! are sent first, again every `template_refresh_s`, and before anything else after a failure: who
+//! was away may have forgotten them. The sequence number goes on over restarts of the worker and of
+//! the daemon, so that a collector counts what the network lost and nothing else. That send(2)
+//! takes a datagram proves nothing; a collector's machine that refuses it says so a moment later. So
+//! a failure is overcome when nothing was refused for [`SETTLED`].
 //!
 //! **TCP**: see `tcp`.
 
@@ -17,10 +19,12 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 pub use tcp::TcpSink;
 
-use super::{Refused, Sink, SinkState, Turn};
+use super::{Refused, Sink, SinkState, Trouble, Turn};
 use crate::config;
+use crate::daemon::log::{InWords, RateLimit};
 use crate::ipfix::{Exporter, ExporterCounters, Message, UDP_MESSAGE};
-use crate::retry::{Loss, Lost, Outbox};
+use crate::limited;
+use crate::retry::{Lost, Outbox};
 use crate::time::{Duration, Instant, WallTime};
 
 /// Who exports to this collector.
@@ -40,7 +44,6 @@ fn refresh(config: &config::IpfixSink) -> Duration {
 fn counters(sent: Sent, outbox: &Outbox<'_, '_>) -> ExporterCounters {
     let count = outbox.count();
     let lost = count.lost.into_iter().fold(Lost::default(), Lost::and);
-    debug_assert_eq!(count.lost.len(), Loss::ALL.len());
     ExporterCounters {
         messages: sent.messages,
         flow_records: count.delivered,
@@ -85,9 +88,15 @@ pub struct UdpSink {
     socket: Option<UdpSocket>,
     templates_at: Instant,
     sent: Sent,
-    failures: u64,
-    errno: i32,
+    trouble: Trouble,
+    /// When a datagram was first taken after a failure.
+    taken_at: Option<Instant>,
+    /// The socket had no room: the epoll tells when it has.
+    blocked: bool,
 }
+
+/// After so long without refusal a collector is there again.
+const SETTLED: Duration = Duration::from_secs(2);
 
 impl UdpSink {
     /// A sink to the configured collector.
@@ -101,8 +110,9 @@ impl UdpSink {
             socket: None,
             templates_at: Instant::BOOT,
             sent: Sent::default(),
-            failures: 0,
-            errno: 0,
+            trouble: Trouble::default(),
+            taken_at: None,
+            blocked: false,
         }
     }
 
@@ -142,9 +152,41 @@ impl UdpSink {
             None => self.socket.insert(open(self.collector, turn)?),
         };
         socket.send(bytes)?;
-        self.errno = 0;
+        self.taken_at = self.taken_at.or_else(|| self.trouble.lasts().then_some(turn.now.boot));
         self.sent.messages += 1;
         self.sent.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl UdpSink {
+    fn failed(&mut self, error: &io::Error) {
+        static LIMIT: RateLimit = RateLimit::new(3, 60);
+        if self.trouble.met(error) {
+            let (target, error, level) = (&self.target, InWords(error), log::Level::Warn);
+            limited!(LIMIT, level, "sink {target}: {error}; keeping records back");
+        }
+        self.taken_at = None;
+        (self.templates_at, self.blocked) = (Instant::BOOT, false);
+        // Nobody listened to an earlier datagram; the next one may be heard.
+        if error.kind() != ErrorKind::ConnectionRefused {
+            self.socket = None;
+        }
+    }
+
+    /// Whether what was taken after a failure has been refused meanwhile, or not.
+    fn settle(&mut self, now: Instant) -> io::Result<()> {
+        static LIMIT: RateLimit = RateLimit::new(3, 60);
+        if self.taken_at.is_none_or(|at| now.since(at) < SETTLED) {
+            return Ok(());
+        }
+        if let Some(error) = self.socket.as_ref().and_then(|it| it.take_error().transpose()) {
+            return Err(error.unwrap_or_else(|error| error));
+        }
+        self.taken_at = None;
+        if self.trouble.overcome() {
+            limited!(LIMIT, log::Level::Info, "sink {}: sending again", self.target);
+        }
         Ok(())
     }
 }
@@ -169,22 +211,28 @@ fn open(collector: SocketAddr, turn: &Turn<'_>) -> io::Result<UdpSocket> {
 
 impl Sink for UdpSink {
     fn deliver(&mut self, turn: &Turn<'_>, outbox: &mut Outbox<'_, '_>) -> Result<(), Refused> {
-        match self.send_owed(turn, outbox) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => {
-                self.failures += 1;
-                self.errno = error.raw_os_error().unwrap_or(-1);
-                // Nobody listened to an earlier datagram; the next one may be heard.
-                if error.kind() != ErrorKind::ConnectionRefused {
-                    self.socket = None;
-                }
+        match self.settle(turn.now.boot).and_then(|()| self.send_owed(turn, outbox)) {
+            Ok(()) => {
+                self.blocked = false;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(&error);
                 Err(Refused)
             }
-            _ => Ok(()),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.templates_at).filter(|_| self.errno == 0)
+        if self.trouble.lasts() {
+            self.taken_at.map(|at| at + SETTLED)
+        } else {
+            Some(self.templates_at).filter(|_| !self.blocked)
+        }
     }
 
     fn reconfigure(&mut self, config: &config::Sink) {
@@ -194,8 +242,8 @@ impl Sink for UdpSink {
     }
 
     fn state(&self) -> SinkState<'_> {
-        let (failures, errno) = (self.failures, self.errno);
-        SinkState { kind: "ipfix", target: &self.target, failures, errno, unconfirmed: 0 }
+        let trouble = self.trouble;
+        SinkState { kind: "ipfix", target: &self.target, trouble, unconfirmed: 0 }
     }
 }
 

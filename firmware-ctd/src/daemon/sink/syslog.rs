@@ -9,8 +9,10 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Refused, Sink, SinkState, Turn};
+use super::{Refused, Sink, SinkState, Trouble, Turn};
 use crate::config;
+use crate::daemon::log::{InWords, RateLimit};
+use crate::limited;
 use crate::record::json;
 use crate::record::text::Text;
 use crate::retry::Outbox;
@@ -23,8 +25,7 @@ const HEAD: &str = "<30>firmware-ctd: ";
 #[derive(Debug, Default)]
 pub struct SyslogSink {
     socket: Option<UnixDatagram>,
-    failures: u64,
-    errno: i32,
+    trouble: Trouble,
 }
 
 impl SyslogSink {
@@ -60,6 +61,7 @@ fn connect(turn: &Turn<'_>) -> io::Result<UnixDatagram> {
 
 impl Sink for SyslogSink {
     fn deliver(&mut self, turn: &Turn<'_>, outbox: &mut Outbox<'_, '_>) -> Result<(), Refused> {
+        static LIMIT: RateLimit = RateLimit::new(3, 60);
         let mut buffer = [0; json::MAX_LINE + HEAD.len()];
         while let Some(record) = outbox.next() {
             let mut text = Text::new(&mut buffer);
@@ -69,14 +71,18 @@ impl Sink for SyslogSink {
             let line = text.as_bytes().strip_suffix(b"\n").unwrap_or(text.as_bytes());
             match self.send(turn, line) {
                 Ok(true) => {
-                    self.errno = 0;
+                    if self.trouble.overcome() {
+                        limited!(LIMIT, log::Level::Info, "sink {PATH}: sending again");
+                    }
                     outbox.mark_sent(1);
                     outbox.acknowledge(1);
                 }
                 Ok(false) => return Ok(()),
                 Err(error) => {
-                    self.failures += 1;
-                    self.errno = error.raw_os_error().unwrap_or(-1);
+                    if self.trouble.met(&error) {
+                        let (error, level) = (InWords(&error), log::Level::Warn);
+                        limited!(LIMIT, level, "sink {PATH}: {error}; keeping records back");
+                    }
                     self.socket = None;
                     return Err(Refused);
                 }
@@ -88,7 +94,6 @@ impl Sink for SyslogSink {
     fn reconfigure(&mut self, _: &config::Sink) {}
 
     fn state(&self) -> SinkState<'_> {
-        let (failures, errno) = (self.failures, self.errno);
-        SinkState { kind: "syslog", target: PATH, failures, errno, unconfirmed: 0 }
+        SinkState { kind: "syslog", target: PATH, trouble: self.trouble, unconfirmed: 0 }
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Refused, Sink, SinkState, Turn};
+use super::{Refused, Sink, SinkState, Trouble, Turn};
 use crate::config;
 use crate::daemon::control::listen;
 use crate::daemon::log::{InWords, RateLimit};
@@ -43,8 +43,7 @@ pub struct UnixSink {
     listen_at: Instant,
     client: Option<Client>,
     buffer: Box<[u8]>,
-    failures: u64,
-    errno: i32,
+    trouble: Trouble,
 }
 
 /// Who is connected.
@@ -88,8 +87,7 @@ impl UnixSink {
             listen_at: Instant::BOOT,
             client: None,
             buffer: vec![0; BUFFER_BYTES].into(),
-            failures: 0,
-            errno: 0,
+            trouble: Trouble::default(),
         }
     }
 
@@ -104,12 +102,17 @@ impl UnixSink {
             Ok(listener)
         });
         match opened {
-            Ok(listener) => (self.listener, self.errno) = (Some(listener), 0),
+            Ok(listener) => {
+                self.listener = Some(listener);
+                if self.trouble.overcome() {
+                    limited!(LIMIT, log::Level::Info, "sink {}: listening", self.target);
+                }
+            }
             Err(error) => {
-                self.failures += 1;
-                self.errno = error.raw_os_error().unwrap_or(-1);
-                let (target, error) = (&self.target, InWords(&error));
-                limited!(LIMIT, log::Level::Warn, "sink {target}: {error}");
+                if self.trouble.met(&error) {
+                    let (target, error) = (&self.target, InWords(&error));
+                    limited!(LIMIT, log::Level::Warn, "sink {target}: {error}; trying again");
+                }
             }
         }
     }
@@ -138,7 +141,7 @@ impl UnixSink {
         static LIMIT: RateLimit = RateLimit::new(3, 60);
         let Some(mut client) = self.client.take() else { return };
         if let End::Wrong(what) = end {
-            self.failures += 1;
+            self.trouble.failures += 1;
             // Not into the middle of a line.
             if !client.within_line {
                 let _ = client.stream.write_all(b"error 65 expected: ack NUMBER OF LINES\n");
@@ -311,8 +314,8 @@ impl Sink for UnixSink {
     fn reconfigure(&mut self, _: &config::Sink) {}
 
     fn state(&self) -> SinkState<'_> {
-        let (failures, errno) = (self.failures, self.errno);
-        SinkState { kind: "unix", target: &self.target, failures, errno, unconfirmed: 0 }
+        let trouble = self.trouble;
+        SinkState { kind: "unix", target: &self.target, trouble, unconfirmed: 0 }
     }
 }
 

@@ -88,8 +88,8 @@ impl Facts<'_, '_> {
             ("retried", count.retried),
             ("attempts", u64::from(count.attempts)),
             ("oldest_s", self.oldest_s(&count)),
-            ("failures", sink.failures),
-            ("errno", u64::from(sink.errno.unsigned_abs())),
+            ("failures", sink.trouble.failures),
+            ("errno", u64::from(sink.trouble.errno.unsigned_abs())),
         ] {
             field(out, name, value, true);
         }
@@ -130,8 +130,8 @@ impl Facts<'_, '_> {
             2 => u64::from(count.in_flight),
             3 => count.retried,
             4 => self.oldest_s(&count),
-            5 => sink.failures,
-            6 => u64::from(sink.errno != 0),
+            5 => sink.trouble.failures,
+            6 => u64::from(sink.trouble.errno != 0),
             _ => {
                 for ((cause, _), lost) in CAUSES.iter().zip(count.lost) {
                     sample(out, name, &sink, Some(cause), lost.records);
@@ -168,9 +168,9 @@ impl Facts<'_, '_> {
             out.str(" delivered records are kept: they may not have been read yet");
         }
         out.str("\n");
-        if sink.errno != 0 {
+        if sink.trouble.errno != 0 {
             out.str("         FAILING, errno ");
-            out.number(u64::from(sink.errno.unsigned_abs()));
+            out.number(u64::from(sink.trouble.errno.unsigned_abs()));
             out.str(", attempts ");
             out.number(u64::from(count.attempts));
             out.str("\n");

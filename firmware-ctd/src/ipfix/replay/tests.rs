@@ -9,6 +9,24 @@ use crate::time::NANOS_PER_SEC;
 
 const LAYOUT: u32 = 5;
 
+impl Replay<'_> {
+    /// Bytes of the messages that are held.
+    fn bytes_held(&self) -> u32 {
+        let (mut at, mut bytes) = (self.head[head::BEGIN], 0);
+        while at != self.head[head::END] {
+            let frame = self.frame(at);
+            bytes += frame.len();
+            at = self.after(at, frame.words());
+        }
+        bytes
+    }
+
+    /// Bytes that are held and were not handed over in this connection.
+    fn bytes_to_send(&self) -> u32 {
+        self.bytes_held() - self.connection.sent
+    }
+}
+
 fn seconds(s: u32) -> WallTime {
     WallTime::from_nanos(u64::from(s) * NANOS_PER_SEC)
 }

@@ -24,7 +24,7 @@ use nix::sys::socket::{
 use super::{Sent, counters, exporter, message, not_yet, refresh};
 use crate::config;
 use crate::daemon::log::{InWords, RateLimit};
-use crate::daemon::sink::{Refused, Sink, SinkState, Turn};
+use crate::daemon::sink::{Refused, Sink, SinkState, Trouble, Turn};
 use crate::daemon::sys;
 use crate::ipfix::replay::{Found, Replay};
 use crate::ipfix::{Exporter, Message};
@@ -66,8 +66,7 @@ pub struct TcpSink {
     /// When to look whether the full window has become emptier.
     look_at: Option<Instant>,
     sent: Sent,
-    failures: u64,
-    errno: i32,
+    trouble: Trouble,
 }
 
 #[derive(Debug)]
@@ -117,8 +116,7 @@ impl TcpSink {
             counters_at: Instant::BOOT,
             look_at: None,
             sent: Sent::default(),
-            failures: 0,
-            errno: 0,
+            trouble: Trouble::default(),
         }
     }
 
@@ -152,7 +150,7 @@ impl TcpSink {
                 if let Connection::Pending(stream, _) = old {
                     self.connection = Connection::Made(stream);
                     self.write_head();
-                    self.errno = 0;
+                    self.trouble.overcome();
                     limited!(LIMIT, log::Level::Info, "sink {}: connected", self.target);
                 }
             }
@@ -172,13 +170,10 @@ impl TcpSink {
 
     fn lost(&mut self, now: Instant, error: &io::Error) {
         static LIMIT: RateLimit = RateLimit::new(3, 60);
-        self.failures += 1;
-        let errno = error.raw_os_error().unwrap_or(-1);
-        if self.errno != errno {
+        if self.trouble.met(error) {
             let (target, error, level) = (&self.target, InWords(error), log::Level::Warn);
             limited!(LIMIT, level, "sink {target}: {error}; connecting again");
         }
-        self.errno = errno;
         if let Some(replay) = &mut self.replay {
             replay.connection_lost();
         }
@@ -382,8 +377,7 @@ impl Sink for TcpSink {
     }
 
     fn state(&self) -> SinkState<'_> {
-        let (failures, errno) = (self.failures, self.errno);
         let unconfirmed = self.replay.as_ref().map_or(0, Replay::records_held);
-        SinkState { kind: "ipfix", target: &self.target, failures, errno, unconfirmed }
+        SinkState { kind: "ipfix", target: &self.target, trouble: self.trouble, unconfirmed }
     }
 }

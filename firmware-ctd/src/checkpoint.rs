@@ -5,6 +5,7 @@
 //! into the kernel, is the business of the edge.
 
 mod addresses;
+pub mod age;
 mod coder;
 mod crc;
 mod decode;

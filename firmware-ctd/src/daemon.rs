@@ -105,6 +105,8 @@ fn supervisor(files: &[PathBuf], config: Config) -> Result<Supervisor, Failure> 
         .map_err(|error| shared_failure(&config, &error))?;
     let taken_over = shared.taken_over();
     note_takeover(&shared);
+    // Before anybody listens: the kernel is twice as fast then.
+    let loaded = checkpoint::load(&config.checkpoint, boot_id, shared.words(), clock::now());
     let sockets = Sockets {
         state: open_events(&config, &state_groups(config.events.groups))?,
         destroy: open_events(&config, &[group::DESTROY])?,
@@ -114,6 +116,7 @@ fn supervisor(files: &[PathBuf], config: Config) -> Result<Supervisor, Failure> 
         sockets,
         shared,
         boot_id,
+        loaded,
         tested,
         successor: taken_over,
         unheard: taken_over,
@@ -167,7 +170,7 @@ fn serve(files: &[PathBuf], birth: Birth) -> Result<(), Failure> {
 
 /// Opens everything that is a worker's own.
 fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
-    let Birth { config, sockets, shared, boot_id, tested, successor, unheard } = birth;
+    let Birth { config, sockets, shared, boot_id, loaded, tested, successor, unheard } = birth;
     let config = &config;
     let started = clock::now().boot;
     let signals = signals(&ENDS).map_err(|error| Failure::of_io("signals", &error))?;

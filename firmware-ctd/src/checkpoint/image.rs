@@ -188,6 +188,14 @@ pub enum FaultKind {
     Io(std::io::ErrorKind),
 }
 
+impl Fault {
+    /// The file cannot be read.
+    #[must_use]
+    pub fn io(error: &std::io::Error) -> Self {
+        Self { offset: 0, what: FaultKind::Io(error.kind()) }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "byte {}: ", self.offset)?;

@@ -1,8 +1,9 @@
 //! What is saved of one flow, and of one expectation.
 
+use crate::filter::FlowFacts;
 use crate::record::RecordKeys;
 use crate::table::{Extension, HelperName, Key, L4State};
-use crate::wire::{Counters, Expect, ExpectNat, Status, Tuple};
+use crate::wire::{Counters, Expect, ExpectNat, Protocol, Status, Tuple};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
@@ -39,6 +40,22 @@ pub struct SavedFlow {
 }
 
 impl SavedFlow {
+    /// What a filter looks at.
+    #[must_use]
+    pub fn facts(&self) -> FlowFacts<'_> {
+        let tcp = self.orig.proto == Protocol::TCP;
+        FlowFacts {
+            family: if self.orig.src.is_ipv6() { 6 } else { 4 },
+            orig: &self.orig,
+            reply: &self.reply,
+            zone: self.zone,
+            mark: self.mark,
+            status: self.status,
+            tcp_state: self.l4_state.filter(|_| tcp).map(|state| state.state),
+            labels: self.rare.labels,
+        }
+    }
+
     /// Which account the flow goes on with: see [`account`].
     #[must_use]
     pub fn account(&self) -> Option<u64> {

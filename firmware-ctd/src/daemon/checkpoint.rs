@@ -7,8 +7,11 @@
 //!
 //! Nothing here waits: not for the kernel, not for the process, not for the storage.
 
+mod after;
 mod files;
 mod hand_over;
+mod load;
+mod router;
 pub mod saver;
 
 use std::io::{self, Read};
@@ -23,14 +26,19 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::log::{InWords, RateLimit};
+use super::shared::{Word, Words};
 use super::sys::{self, Fork};
+use crate::checkpoint::age::Steps;
 use crate::checkpoint::plan::{Place, Plan, Policy, Reason};
 use crate::checkpoint::{Facts, Keep, Section};
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{DumpWish, Engine, WishedDump};
+use crate::retry::BYTES_RECORD;
 use crate::limited;
 use crate::time::{Duration, Instant, Now, WallTime};
+use after::After;
 use hand_over::HandOver;
+pub use load::{Loaded, load};
 use saver::{Job, Outcome, Step};
 
 /// What the engine carries: owed records, keys, counters.
@@ -41,6 +49,8 @@ const ROUTER: Section = Section::words(1);
 const DUMP_PATIENCE: Duration = Duration::from_secs(10);
 /// A process that takes longer is killed.
 const SAVE_PATIENCE: Duration = Duration::from_secs(300);
+/// Bytes of an image for what is carried beside owed records.
+const RESERVE: u32 = 16 << 10;
 /// An image so young is fresh: nothing need be saved at the end.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -70,7 +80,7 @@ struct Save {
 #[derive(Debug)]
 enum Phase {
     /// A dump was asked for.
-    Dumping,
+    Dumping(DumpWish),
     /// A process packs and writes.
     Writing { saver: Saver, hand_over: Option<HandOver>, generation: u64 },
 }
@@ -109,7 +119,11 @@ pub struct Checkpoints {
     asked: core::cell::Cell<bool>,
     /// The daemon ends: when it was told to.
     ending: Option<Instant>,
-    words: Box<[u32]>,
+    buffer: Box<[u32]>,
+    words: Words,
+    steps: Steps,
+    /// What is still to be done about restored flows.
+    after: Option<After>,
 }
 
 const fn index(place: Place) -> usize {
@@ -121,24 +135,37 @@ const fn index(place: Place) -> usize {
 
 impl Checkpoints {
     /// The token of the process's socket in the epoll.
-    pub const TOKEN: u64 = 5;
+    pub const TOKENS: [u64; 3] = [5, After::TOKENS[0], After::TOKENS[1]];
 
     /// Checkpoints by this configuration; none if it wants none.
-    #[must_use]
-    pub fn new(config: &Config, boot_id: [u8; 16], now: Instant) -> Option<Self> {
+    /// `loaded` is the image that the daemon goes on with.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn new(
+        config: &Config,
+        boot_id: [u8; 16],
+        now: Instant,
+        words: Words,
+        loaded: Option<Loaded>,
+    ) -> io::Result<Option<Self>> {
         let of = &config.checkpoint;
         if !of.is_on() {
-            return None;
+            return Ok(None);
         }
+        let allowance = loaded.as_ref().and_then(|it| router::allowance_blocks(&it.router()));
+        let restored = loaded.filter(Loaded::is_of_another_boot);
+        let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         let live = config.control.socket.with_extension("checkpoint");
         let directories = [live, of.directory.clone()];
         let images = [0, 1].map(|at| Image {
             generation: files::newest(&directories[at]),
             ..Image::default()
         });
-        Some(Self {
+        Ok(Some(Self {
             directories,
-            plan: Plan::new(policy(config), now, None),
+            plan: Plan::new(policy(config), now, allowance),
             keep: of.keep.clone(),
             max_bytes: of.max_bytes,
             boot_id,
@@ -147,8 +174,20 @@ impl Checkpoints {
             ended: 0,
             asked: core::cell::Cell::new(false),
             ending: None,
-            words: vec![0; hand_over::BUFFER_WORDS].into(),
-        })
+            buffer: vec![0; hand_over::BUFFER_WORDS].into(),
+            words,
+            steps: Steps::default(),
+            after,
+        }))
+    }
+
+    /// Waits in this epoll for what concerns restored flows.
+    ///
+    /// # Errors
+    ///
+    /// What epoll(7) says.
+    pub fn watch(&self, epoll: &Epoll) -> io::Result<()> {
+        self.after.as_ref().map_or(Ok(()), |after| after.watch(epoll))
     }
 
     /// Takes over what a changed configuration may change while the daemon runs.
@@ -156,6 +195,9 @@ impl Checkpoints {
         self.plan.set_policy(policy(config), now);
         self.keep.clone_from(&config.checkpoint.keep);
         self.max_bytes = config.checkpoint.max_bytes;
+        if let Some(after) = &mut self.after {
+            after.set_grace(config.checkpoint.address_grace_s);
+        }
     }
 
     // --- what others want ----------------------------------------------------------------------
@@ -217,9 +259,14 @@ impl Checkpoints {
         if self.asked.get() {
             return Some(Instant::BOOT);
         }
+        let after = self.after.as_ref().and_then(After::poll_timeout);
+        [self.save_timeout(), after].into_iter().flatten().min()
+    }
+
+    fn save_timeout(&self) -> Option<Instant> {
         match &self.save {
             None => self.plan.poll_timeout(),
-            Some(Save { phase: Phase::Dumping, began, .. }) => Some(*began + DUMP_PATIENCE),
+            Some(Save { phase: Phase::Dumping(_), began, .. }) => Some(*began + DUMP_PATIENCE),
             Some(Save { phase: Phase::Writing { hand_over: Some(it), .. }, .. }) if it.more => {
                 Some(Instant::BOOT)
             }
@@ -231,20 +278,31 @@ impl Checkpoints {
 
     /// Begins a save that is due, goes on with one, or ends it.
     pub fn turn(&mut self, engine: &mut Engine<'_>, now: Now, epoll: &Epoll) {
+        let set = self.steps.look(now);
+        if set {
+            self.words.set(Word::ClockStepped, 1);
+        }
+        if let Some(after) = &mut self.after {
+            after.turn(engine, self.words, set, now, epoll);
+        }
+        self.turn_save(engine, now, epoll);
+    }
+
+    fn turn_save(&mut self, engine: &mut Engine<'_>, now: Now, epoll: &Epoll) {
         if self.asked.take() {
             self.plan.ask();
         }
         let Some(mut save) = self.save.take() else {
             if let Some((place, reason)) = self.plan.due(now.boot) {
-                engine.want_dump(now.boot);
-                self.save = Some(Save { place, reason, began: now.boot, phase: Phase::Dumping });
+                let phase = Phase::Dumping(engine.want_dump(now.boot));
+                self.save = Some(Save { place, reason, began: now.boot, phase });
             }
             return;
         };
         match &mut save.phase {
-            Phase::Dumping => {
+            Phase::Dumping(wish) => {
                 let late = now.boot.since(save.began) > DUMP_PATIENCE;
-                if !engine.dumped_since(save.began) && !late {
+                if engine.wished_dump(wish) != WishedDump::Done && !late {
                     self.save = Some(save);
                     return;
                 }
@@ -255,7 +313,7 @@ impl Checkpoints {
             }
             Phase::Writing { saver, hand_over, generation } => {
                 let late = now.boot.since(save.began) > SAVE_PATIENCE;
-                let outcome = go_on(saver, hand_over, &mut self.words, engine, &self.keep, now, late);
+                let outcome = go_on(saver, hand_over, &mut self.buffer, engine, &self.keep, now, late);
                 if let Some(outcome) = outcome {
                     let generation = *generation;
                     saver.bury();
@@ -283,7 +341,7 @@ impl Checkpoints {
                 boot_id: self.boot_id,
                 wall_ns: now.wall.as_nanos(),
                 boot_ms: now.boot.as_micros() / 1_000,
-                synchronised: super::clock::is_synchronised(),
+                synchronised: knows_the_time(self.words),
                 orderly: self.ending.is_some(),
             },
             max_bytes: self.max_bytes,
@@ -291,6 +349,8 @@ impl Checkpoints {
             digest: Some(image.outcome.digest)
                 .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
             owes: !engine.queue().is_empty(),
+            reserve_bytes: engine.queue().len() * BYTES_RECORD as u32 + RESERVE,
+            allowance_blocks: self.plan.allowance_blocks(),
         };
         let (ours, theirs) = UnixStream::pair()?;
         match sys::fork()? {
@@ -300,11 +360,13 @@ impl Checkpoints {
                 let saver = Saver { pid, socket: ours, answer: [0; _], answered: 0 };
                 saver.socket.set_nonblocking(true)?;
                 let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-                epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKEN))?;
+                epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKENS[0]))?;
                 let cut = engine.table().len() as usize * hand_over::LIKELY_BYTES
                     > self.max_bytes as usize;
                 let ranks = if cut { self.keep.len() } else { 1 };
-                Ok(Phase::Writing { saver, hand_over: Some(HandOver::new(ranks)), generation })
+                let rest = self.ending.is_some();
+                let hand_over = Some(HandOver::new(ranks, rest));
+                Ok(Phase::Writing { saver, hand_over, generation })
             }
         }
     }
@@ -398,6 +460,11 @@ impl Saver {
         let _ = kill(self.pid, Signal::SIGKILL);
         let _ = waitpid(self.pid, None);
     }
+}
+
+/// Whether the wall clock is known to be right, or was set by somebody who knows.
+fn knows_the_time(words: Words) -> bool {
+    words.get(Word::ClockStepped) != 0 || super::clock::is_synchronised()
 }
 
 /// What the configuration says of when and how much.

@@ -54,7 +54,6 @@ mod token {
     pub(super) const DESTROY: u64 = 2;
     pub(super) const SIGNAL: u64 = 3;
     pub(super) const LISTENER: u64 = 4;
-    pub(super) const SAVER: u64 = crate::daemon::checkpoint::Checkpoints::TOKEN;
 }
 
 /// Why the loop ended, or what it must be told.
@@ -137,6 +136,9 @@ impl<'m> EventLoop<'m> {
         outer.add(&inner.0, input(token::INNER))?;
         outer.add(&edge.state, input(token::STATE))?;
         outer.add(&edge.destroy, input(token::DESTROY))?;
+        if let Some(checkpoints) = &edge.checkpoints {
+            checkpoints.watch(&inner)?;
+        }
         let mut this = Self {
             tested: engine.settings().events,
             engine,
@@ -322,8 +324,8 @@ impl<'m> EventLoop<'m> {
                 self.edge.control.accept(&self.inner, now.boot);
                 self.count_clients();
             }
-            // Every turn looks at it.
-            token::SAVER => {}
+            // Every turn looks at them.
+            _ if Checkpoints::TOKENS.contains(&token) => {}
             _ if self.edge.sinks.wake(token) => {}
             FIRST_CLIENT.. => {
                 self.read_socket_memory();

@@ -97,6 +97,14 @@ pub enum Word {
     ClockDropped,
     /// Images that were not whole.
     ImagesRefused,
+    /// When flows were made again, in seconds since boot and one more; 0 before.
+    RestoredAt,
+    /// The image that the daemon goes on with has been taken over.
+    Recalled,
+    /// Somebody has set the wall clock in this boot.
+    ClockStepped,
+    /// What a clock that is set means for restored flows has been done.
+    ClockSettled,
 }
 
 /// The words that all processes use.

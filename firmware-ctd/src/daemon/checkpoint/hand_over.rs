@@ -2,7 +2,8 @@
 //!
 //! The table is walked bucket by bucket, as often as there are rules when the image may not hold
 //! all: so the most valuable flows are the first in it. Flows that are handed over are those of the
-//! moment at which they are met.
+//! moment at which they are met. At the end, flows that no rule keeps go last: they are not made
+//! again, but they end with this boot, and the next one reports that.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -28,8 +29,10 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 /// How far it is.
 #[derive(Debug)]
 pub struct HandOver {
-    /// How many walks there are; with one, all rules count alike.
+    /// Walks for flows that are kept; with one, all rules count alike.
     ranks: usize,
+    /// One more walk, for all others.
+    rest: bool,
     rank: usize,
     bucket: usize,
     /// Flows of the bucket that are done.
@@ -48,8 +51,8 @@ const _: () = assert!(BUFFER_WORDS <= MOST_WORDS);
 impl HandOver {
     /// Nothing is handed over yet.
     #[must_use]
-    pub const fn new(ranks: usize) -> Self {
-        Self { ranks, rank: 0, bucket: 0, skip: 0, waiting: 0..0, part: 0, walked: false, more: true }
+    pub const fn new(ranks: usize, rest: bool) -> Self {
+        Self { ranks, rest, rank: 0, bucket: 0, skip: 0, waiting: 0..0, part: 0, walked: false, more: true }
     }
 
     /// Hands over what is taken now; whether that was all.
@@ -118,7 +121,7 @@ impl HandOver {
             if self.bucket == table.buckets() {
                 self.bucket = 0;
                 self.rank += 1;
-                self.walked = self.rank == self.ranks;
+                self.walked = self.rank == self.ranks + usize::from(self.rest);
             }
         }
     }
@@ -130,8 +133,9 @@ impl HandOver {
         }
         let (orig, reply) = (flow.orig(), flow.reply());
         match keep.rank(&FlowFacts::of(flow, &orig, &reply)) {
-            Some(rank) => self.ranks == 1 || rank == self.rank,
-            None => false,
+            Some(_) if self.ranks == 1 => self.rank == 0,
+            Some(rank) => rank == self.rank,
+            None => self.rank == self.ranks,
         }
     }
 

@@ -8,8 +8,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use super::{CARRIED, ROUTER, files};
+use super::{CARRIED, ROUTER, files, router};
 use crate::checkpoint::{EncodeError, Encoder, EncoderMemory, Facts, Limit, SavedExpect, frame};
+use crate::daemon::addresses;
 use crate::daemon::netlink::RequestSocket;
 use crate::daemon::sys::{self, Batch};
 use crate::hash::KeyHash;
@@ -22,10 +23,8 @@ pub mod kind {
     pub const FLOW: u32 = 1;
     /// Words of what is carried beside flows.
     pub const CARRIED: u32 = 2;
-    /// Words of what this router is: addresses and the flash budget.
-    pub const ROUTER: u32 = 3;
     /// That is all.
-    pub const END: u32 = 4;
+    pub const END: u32 = 3;
 }
 
 /// Words of a frame at most, but for its first.
@@ -33,6 +32,9 @@ pub const MOST_WORDS: usize = 1 << 15;
 
 /// Parts of a dump of expectations that are read before it is given up.
 const MOST_PARTS: u32 = 1 << 12;
+
+/// Room for a part of what the kernel lists.
+const LIST_BYTES: usize = 32 << 10;
 
 /// What is to be written.
 #[derive(Clone, Debug)]
@@ -47,6 +49,10 @@ pub struct Job {
     pub digest: Option<u64>,
     /// Something is owed to a sink: what is carried beside the flows counts as content.
     pub owes: bool,
+    /// Bytes to keep for what is carried beside the flows.
+    pub reserve_bytes: u32,
+    /// What is left of the flash budget.
+    pub allowance_blocks: u32,
 }
 
 /// What became of it.
@@ -188,13 +194,13 @@ struct Image<'m> {
     expectations: u32,
     /// Words that come behind the flows.
     carried: Vec<u32>,
-    router: Vec<u32>,
     owes: bool,
+    allowance_blocks: u32,
 }
 
 impl<'m> Image<'m> {
     fn new(job: &Job, memory: &'m mut EncoderMemory) -> io::Result<Self> {
-        let limit = Limit { bytes: Some(job.max_bytes), reserve: job.max_bytes / 4 };
+        let limit = Limit { bytes: Some(job.max_bytes), reserve: job.reserve_bytes.min(job.max_bytes / 2) };
         Ok(Self {
             encoder: Encoder::new(memory, Vec::new(), &job.facts, limit).map_err(unencodable)?,
             digest: 0,
@@ -202,8 +208,8 @@ impl<'m> Image<'m> {
             cut: 0,
             expectations: 0,
             carried: Vec::new(),
-            router: Vec::new(),
             owes: job.owes,
+            allowance_blocks: job.allowance_blocks,
         })
     }
 
@@ -212,10 +218,6 @@ impl<'m> Image<'m> {
             kind::FLOW => self.flow(words),
             kind::CARRIED => {
                 self.carried.extend_from_slice(words);
-                Ok(())
-            }
-            kind::ROUTER => {
-                self.router.extend_from_slice(words);
                 Ok(())
             }
             _ => Err(io::ErrorKind::InvalidData.into()),
@@ -246,7 +248,10 @@ impl<'m> Image<'m> {
             let fits = self.encoder.expectation(expect).is_ok();
             self.expectations += u32::from(fits);
         });
-        for (section, words) in [(CARRIED, &self.carried), (ROUTER, &self.router)] {
+        let mut batch = Batch::new(1, LIST_BYTES)?;
+        let addresses = addresses::addresses(&mut batch).unwrap_or_default();
+        let router = router::words_of(self.allowance_blocks, &addresses);
+        for (section, words) in [(CARRIED, &self.carried), (ROUTER, &router)] {
             self.encoder.words(section, 1, words).map_err(unencodable)?;
         }
         let mut hash = KeyHash::new64([0, 0]);
@@ -261,9 +266,8 @@ impl<'m> Image<'m> {
 
 fn unencodable(error: EncodeError) -> io::Error {
     match error {
-        EncodeError::Io(kind) => kind.into(),
+        EncodeError::Io(error) => error,
         EncodeError::Full => io::Error::from_raw_os_error(nix::libc::EFBIG),
-        _ => io::ErrorKind::InvalidInput.into(),
     }
 }
 
@@ -275,7 +279,7 @@ fn expectations(each: &mut dyn FnMut(&SavedExpect)) -> io::Result<()> {
     request::expect_dump(&mut writer, 1, Family::Unspec)
         .map_err(|_| io::ErrorKind::InvalidInput)?;
     socket.send(&writer)?;
-    let mut batch = Batch::new(1, 32 << 10)?;
+    let mut batch = Batch::new(1, LIST_BYTES)?;
     for _ in 0..MOST_PARTS {
         if socket.receive(&mut batch)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -1,0 +1,251 @@
+//! Images at the start: after a reboot, flows are made again in the kernel, and the daemon goes on
+//! with their accounts and with what it owed.
+//!
+//! Two steps, by two processes. The supervisor makes the flows in the kernel, before any of its
+//! sockets hears events, and notes which were refused. The worker goes through the same image and
+//! takes all flows into its table: those that were made, and those that ended with the reboot, which
+//! it reports when the first dumps do not show them. An image of this very boot is not restored:
+//! its flows live.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::{CARRIED, ROUTER, files};
+use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow};
+use crate::config::Checkpoint;
+use crate::daemon::restore::{self, Outcome, Plan};
+use crate::daemon::shared::{Word, Words};
+use crate::engine::Engine;
+use crate::restore::{FlowSource, Refusal, Timeouts};
+use crate::time::{Duration, Instant, NANOS_PER_MILLI, NANOS_PER_SEC, Now};
+
+/// An image that is gone on with.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    path: PathBuf,
+    /// What its head tells.
+    pub facts: Facts,
+    /// It is of an earlier boot: its flows were made again.
+    rebooted: bool,
+    /// When they were, by both clocks.
+    pub at: Now,
+    /// A bit for each flow that was kept and not made.
+    refused: Vec<u32>,
+    keep: Keep,
+}
+
+/// The flows of an image that are worth being made again.
+struct Source<'k> {
+    reader: Reader<File>,
+    keep: &'k Keep,
+}
+
+impl FlowSource for Source<'_> {
+    type Error = Fault;
+
+    fn flows(&mut self, each: &mut dyn FnMut(&SavedFlow) -> bool) -> Result<(), Fault> {
+        let keep = self.keep;
+        self.reader.flows(&mut |flow| {
+            let goes_on = keep.rank(&flow.facts()).is_none() || each(flow);
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    }
+
+    fn expectations(&mut self, each: &mut dyn FnMut(&SavedExpect) -> bool) -> Result<(), Fault> {
+        self.reader.expectations(&mut |expect| {
+            if each(expect) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    }
+}
+
+/// Finds the newest good image, and makes its flows again in the kernel if it is of another boot.
+#[must_use]
+pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> Option<Loaded> {
+    if !config.is_on() {
+        return None;
+    }
+    let found = files::load(&config.directory);
+    words.add(Word::ImagesRefused, found.refused);
+    let (path, reader) = found.image?;
+    let facts = *reader.facts();
+    let rebooted = facts.boot_id != boot_id;
+    let mut loaded = Loaded {
+        path,
+        facts,
+        rebooted,
+        at: now,
+        refused: Vec::new(),
+        keep: config.keep.clone(),
+    };
+    if let Some(at_s) = words.get(Word::RestoredAt).checked_sub(1) {
+        // A daemon before this one made them, and died before it could say which.
+        loaded.at.boot = Instant::BOOT + Duration::from_secs(u64::from(at_s));
+        loaded.refused = vec![0; reader.summary().flows.div_ceil(32) as usize];
+    } else if rebooted && config.restore {
+        let flows = reader.summary().flows;
+        let mut source = Source { reader, keep: &config.keep };
+        match make(&mut source, flows, config.timeout_cap_s, &mut loaded.refused) {
+            Ok(outcome) => note(&outcome, words),
+            Err(error) => log::error!("flows were not restored: {error}"),
+        }
+        loaded.at = crate::daemon::clock::now();
+        words.set(Word::RestoredAt, loaded.at.boot.as_secs_u32().saturating_add(1));
+    } else if rebooted {
+        loaded.refused = vec![u32::MAX; reader.summary().flows.div_ceil(32) as usize];
+    }
+    Some(loaded)
+}
+
+/// Makes flows in the kernel; the bits of `refused` tell those that were not made.
+fn make(
+    source: &mut Source<'_>,
+    flows: u32,
+    cap_s: u32,
+    refused: &mut Vec<u32>,
+) -> io::Result<Outcome> {
+    let plan = Plan { flows, timeouts: Timeouts { age_s: 0, cap_s } };
+    refused.resize(flows.div_ceil(32) as usize, 0);
+    let done = restore::restore(source, &plan, &mut |_| {}, &mut |index| {
+        if let Some(word) = refused.get_mut((index / 32) as usize) {
+            *word |= 1 << (index % 32);
+        }
+    });
+    done.map_err(|failure| match failure {
+        restore::Failure::Kernel(error) => error,
+        restore::Failure::Source(fault) => io::Error::other(fault),
+    })
+}
+
+fn note(outcome: &Outcome, words: Words) {
+    let Outcome { flows, expectations } = outcome;
+    let of = |why| flows.refused_as(why);
+    let others = of(Refusal::Denied).saturating_add(of(Refusal::Other)).saturating_add(of(Refusal::NoHelper));
+    for (word, count) in [
+        (Word::Restored, flows.created),
+        (Word::RestoredExpects, expectations.created),
+        (Word::RefusedExists, of(Refusal::Exists)),
+        (Word::RefusedHelper, flows.without_helper),
+        (Word::RefusedMaster, of(Refusal::NoMaster)),
+        (Word::RefusedFull, of(Refusal::Full)),
+        (Word::RefusedOther, others),
+    ] {
+        words.set(word, count);
+    }
+    log::info!("restored {} flows, {} refused", flows.created, flows.refusals());
+}
+
+impl Loaded {
+    /// Takes flows, what was owed and what was counted into the engine; once for each boot.
+    ///
+    /// # Errors
+    ///
+    /// The image cannot be read any more.
+    pub fn recall(&self, engine: &mut Engine<'_>, words: Words, now: Now) -> Result<(), Fault> {
+        if words.get(Word::Recalled) != 0 {
+            return Ok(());
+        }
+        let Some(mut reader) = self.reader()? else { return Ok(()) };
+        if self.rebooted {
+            self.recall_flows(&mut reader, engine, now)?;
+        }
+        self.recall_words(&mut reader, engine, now)?;
+        if self.rebooted && !self.facts.orderly {
+            let since_s = self.facts.wall_ns / NANOS_PER_SEC;
+            engine.ledger_mut().unknown_since_s = since_s;
+        }
+        words.set(Word::Recalled, 1);
+        Ok(())
+    }
+
+    fn recall_flows(
+        &self,
+        reader: &mut Reader<File>,
+        engine: &mut Engine<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let (mut kept, saved_ms) = (0, self.facts.wall_ns / NANOS_PER_MILLI);
+        reader.flows(&mut |flow| {
+            let is_kept = self.keep.rank(&flow.facts()).is_some();
+            let made = is_kept && !self.was_refused(kept);
+            kept += u32::from(is_kept);
+            // The engine counts those for which the table has no room.
+            let _ = engine.recall(now, flow, saved_ms, made);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Goes through the flows that were made again, until `each` says false.
+    ///
+    /// # Errors
+    ///
+    /// The image cannot be read any more, or is another one by now.
+    pub fn made(&self, each: &mut dyn FnMut(&SavedFlow) -> bool) -> Result<(), Fault> {
+        let Some(reader) = self.reader()? else { return Ok(()) };
+        let mut index = 0;
+        Source { reader, keep: &self.keep }.flows(&mut |flow| {
+            let made = !self.was_refused(index);
+            index += 1;
+            !made || each(flow)
+        })
+    }
+
+    /// The image, if it is still the one that was loaded.
+    fn reader(&self) -> Result<Option<Reader<File>>, Fault> {
+        let reader = Reader::open(File::open(&self.path).map_err(|error| Fault::io(&error))?)?;
+        let same = reader.facts().generation == self.facts.generation;
+        Ok(Some(reader).filter(|_| same))
+    }
+
+    fn was_refused(&self, index: u32) -> bool {
+        let word = self.refused.get((index / 32) as usize);
+        word.is_none_or(|word| word >> (index % 32) & 1 != 0)
+    }
+
+    fn recall_words(
+        &self,
+        reader: &mut Reader<File>,
+        engine: &mut Engine<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let mut carried = Vec::new();
+        reader.words(CARRIED, &mut |_, words| {
+            carried.extend_from_slice(words);
+            ControlFlow::Continue(())
+        })?;
+        if !carried.is_empty() && engine.import(&carried, now.boot).is_err() {
+            log::warn!(
+                "{}: what was owed is of another version, or a daemon left some: not taken over",
+                self.path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// The addresses that the router had, and what was left of its flash budget.
+    #[must_use]
+    pub fn router(&self) -> Vec<u32> {
+        let mut router = Vec::new();
+        if let Ok(Some(mut reader)) = self.reader() {
+            // What cannot be read is not there.
+            let _ = reader.words(ROUTER, &mut |_, words| {
+                router.extend_from_slice(words);
+                ControlFlow::Continue(())
+            });
+        }
+        router
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its flows were made again after a reboot.
+    #[must_use]
+    pub const fn is_of_another_boot(&self) -> bool {
+        self.rebooted
+    }
+}

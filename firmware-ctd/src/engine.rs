@@ -38,8 +38,9 @@ mod commit;
 mod dump;
 mod events;
 mod recent;
+mod restore;
 
-pub use dump::Purpose;
+pub use dump::{DumpWish, Purpose, WishedDump};
 
 use heapless::Deque;
 

@@ -90,6 +90,8 @@ counters! {
         table_full: "times that a flow was not held for want of room (attempts): such flows are \
             reported from their DESTROY alone",
         extensions_full: "flows held without labels, helper or the like for want of room",
+        carried_full: "flows whose earlier counts and start were not held for want of room in the \
+            table: marked inexact",
         clients_behind: "lines that slow readers of the event stream missed (best effort)",
     }
 }

@@ -8,17 +8,20 @@
 //! Sizes: an IPv4 flow takes [`BYTES_IPV4`], an IPv6 flow [`BYTES_IPV6`], out of a store for
 //! `capacity` IPv4 flows. When it is full, [`FlowTable::insert`] gives [`Full`] and changes
 //! nothing; the caller counts it, and accounts the flow from its DESTROY alone. Rare attributes
-//! lie in a bounded side store ([`Extension`]); when that is full the flow goes without them.
+//! lie in a bounded side store ([`Extension`]); when that is full the flow goes without them. What
+//! a flow carries on from before a reboot ([`Carried`]) takes half the room of an IPv4 flow more.
 //!
 //! Several flows may have one key: a later one stands before its predecessor until that one's
 //! DESTROY has come. The table does not decide which of them a message means; the engine does.
 
+mod carried;
 mod extension;
 mod flow;
 mod key;
 mod layout;
 mod open;
 
+pub use carried::Carried;
 pub use extension::{Extension, HelperName};
 pub use flow::{FlowMut, FlowRef, L4State, flag};
 pub use key::Key;
@@ -28,10 +31,10 @@ use core::num::NonZeroU32;
 
 use crate::wire::Tuple;
 use crate::words::settle;
-use layout::{CELL, CELLS_IPV4, CELLS_IPV6, EXTENSION, Layout, body, head, header};
+use layout::{CARRIED, CELL, CELLS_IPV4, CELLS_IPV6, EXTENSION, Layout, body, carry, head, header};
 
 const MAGIC: u32 = 0x6663_7454;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of an IPv4 flow, its share of the hash buckets included.
 pub const BYTES_IPV4: usize = CELLS_IPV4 as usize * CELL * 4 + 8;
@@ -119,7 +122,7 @@ impl<'m> FlowTable<'m> {
         extensions: u32,
         seed: [u32; 2],
     ) -> Result<Self, WrongSize> {
-        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
+        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) || extensions >= CARRIED {
             return Err(WrongSize);
         }
         let layout = Layout::new(capacity, extensions);
@@ -234,6 +237,7 @@ impl<'m> FlowTable<'m> {
         self.mem[link] = next;
         settle();
         self.drop_extension(slot);
+        self.drop_carried(slot);
         let [body_ref, addresses] = [self.mem[at + head::BODY], self.mem[at + head::ADDRESSES]];
         for reference in [addresses, body_ref, slot.0.get()] {
             self.return_cell(reference);
@@ -246,9 +250,23 @@ impl<'m> FlowTable<'m> {
     #[must_use]
     pub fn flow(&self, slot: Slot) -> FlowRef<'_> {
         let (head, body, addresses) = self.places(slot);
-        let extension = self.mem[body + body::EXTENSION];
-        let extension = (extension != 0).then(|| self.layout.extension(extension));
-        FlowRef { mem: self.mem, head, body, addresses, extension }
+        let mut flow =
+            FlowRef { mem: self.mem, head, body, addresses, extension: None, carried: None };
+        if self.mem[body + body::EXTENSION] != 0 {
+            self.add_rare(&mut flow);
+        }
+        flow
+    }
+
+    /// Finds what few flows have.
+    fn add_rare(&self, flow: &mut FlowRef<'_>) {
+        let mut extension = self.mem[flow.body + body::EXTENSION];
+        if extension & CARRIED != 0 {
+            let at = self.layout.cell(extension & !CARRIED);
+            flow.carried = Some(at);
+            extension = self.mem[at + carry::EXTENSION];
+        }
+        flow.extension = (extension != 0).then(|| self.layout.extension(extension));
     }
 
     /// A flow, to change.
@@ -290,8 +308,19 @@ impl<'m> FlowTable<'m> {
         Ok(())
     }
 
-    fn extension_word(&self, slot: Slot) -> usize {
+    fn body_extension(&self, slot: Slot) -> usize {
         self.layout.cell(self.mem[self.head(slot) + head::BODY]) + body::EXTENSION
+    }
+
+    /// The word that refers to the extension, wherever it is.
+    fn extension_word(&self, slot: Slot) -> usize {
+        let word = self.body_extension(slot);
+        match self.mem[word] {
+            reference if reference & CARRIED != 0 => {
+                self.layout.cell(reference & !CARRIED) + carry::EXTENSION
+            }
+            _ => word,
+        }
     }
 
     fn take_extension(&mut self) -> Result<u32, Full> {

@@ -7,6 +7,8 @@
 use core::fmt;
 use core::ops::{Add, Sub};
 
+/// Nanoseconds in a millisecond.
+pub const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firmware_ctd::table::{
-    BYTES_EXTENSION, BYTES_IPV4, BYTES_IPV6, Extension, FlowTable, Full, L4State, MAX_CAPACITY,
-    MIN_CAPACITY, Slot, Usage, flag,
+    BYTES_EXTENSION, BYTES_IPV4, BYTES_IPV6, Carried, Extension, FlowTable, Full, L4State,
+    MAX_CAPACITY, MIN_CAPACITY, Slot, Usage, flag,
 };
 use firmware_ctd::wire::{Counters, L4, Labels, Protocol, SeqAdj, Status, SynProxy, Tuple};
 use proptest::prelude::*;
@@ -30,6 +30,7 @@ struct Wanted {
     as_of_s: u32,
     l4_state: Option<L4State>,
     extension: Extension,
+    carried: Carried,
     /// How often the walk under way has met it, and whether it was there when the walk began.
     met: u32,
     throughout: bool,
@@ -51,6 +52,7 @@ impl Wanted {
             as_of_s: 0,
             l4_state: None,
             extension: Extension::default(),
+            carried: Carried::default(),
             met: 0,
             throughout: false,
         }
@@ -147,6 +149,7 @@ impl<'m> World<'m> {
         self.alive.retain(|&(_, other)| other != slot);
         self.cells_used -= if name.0.src.is_ipv6() { 3 } else { 2 };
         self.extensions_used -= u32::from(!gone.extension.is_empty());
+        self.cells_used -= u32::from(!gone.carried.is_empty());
         self.check_key(name);
     }
 
@@ -207,7 +210,8 @@ impl<'m> World<'m> {
                 wanted.flags = wanted.flags & !clear | set;
                 wanted.generation = (low & 0xffff) as u16;
             }
-            _ => self.extend(name, slot, op.b),
+            14 => self.extend(name, slot, op.b),
+            _ => self.carry(name, slot, op.b),
         }
         self.check(name, slot);
     }
@@ -223,6 +227,23 @@ impl<'m> World<'m> {
                 wanted.extension = after;
                 self.extensions_used += u32::from(!after.is_empty());
                 self.extensions_used -= u32::from(!before.is_empty());
+            }
+            Err(Full) => assert!(!room && !after.is_empty(), "refused although there is room"),
+        }
+    }
+
+    fn carry(&mut self, name: Name, slot: Slot, number: u64) {
+        let stack = self.model.get_mut(&name).unwrap();
+        let wanted = stack.iter_mut().find(|w| w.slot == slot).unwrap();
+        let (before, after) = (wanted.carried, carried(number));
+        let room = self.cells_used < self.cells || !before.is_empty();
+        match self.table.set_carried(slot, &after) {
+            Ok(()) => {
+                assert!(room || after.is_empty(), "more cells than there is room");
+                wanted.carried = after;
+                self.cells_used += u32::from(!after.is_empty());
+                self.cells_used -= u32::from(!before.is_empty());
+                self.peak = self.peak.max(self.cells_used);
             }
             Err(Full) => assert!(!room && !after.is_empty(), "refused although there is room"),
         }
@@ -289,6 +310,7 @@ impl<'m> World<'m> {
         assert_eq!(flow.as_of_s(), wanted.as_of_s);
         assert_eq!(flow.l4_state(), wanted.l4_state);
         assert_eq!(flow.extension(), wanted.extension);
+        assert_eq!(flow.carried(), wanted.carried);
     }
 
     fn check_all(&self) {
@@ -403,7 +425,16 @@ fn extension(number: u64) -> Extension {
         vtags: has(5).then(|| [word(8), word(9)]),
         synproxy: has(6).then(|| SynProxy { isn: word(1), its: word(11), tsoff: word(13) }),
         zone_reply: has(7).then(|| (word(2) & 0xffff) as u16),
-        base: has(8).then(|| counters(number)),
+    }
+}
+
+/// Any mixture of what a flow carries on, none included.
+fn carried(number: u64) -> Carried {
+    let has = |bit: u32| number >> bit & 1 == 1;
+    Carried {
+        base: has(0).then(|| counters(number.rotate_left(7))),
+        start_ms: has(1).then_some(!number),
+        as_of_ms: has(2).then_some(number.rotate_left(33)),
     }
 }
 
@@ -514,6 +545,17 @@ fn a_flow_takes_no_more_than_was_promised() {
         assert_eq!(count, capacity * 2 / 3);
         assert!(bytes <= 192 * count as usize, "{bytes} bytes for {count} IPv6 flows");
     }
+    let mut memory = vec![0; FlowTable::words(1_024, 0)];
+    let mut table = FlowTable::format(&mut memory, 1_024, 0, SEED).unwrap();
+    let mut restored = 0;
+    while let Ok(slot) = table.insert(&table.key(&ipv4(restored), 0)) {
+        let start_ms = Some(7);
+        if table.set_carried(slot, &Carried { start_ms, ..Carried::default() }).is_err() {
+            break;
+        }
+        restored += 1;
+    }
+    assert_eq!(restored, 1_024 * 2 / 3, "one and a half of an IPv4 flow's room");
     let with = FlowTable::words(1_024, 10) - FlowTable::words(1_024, 0);
     assert_eq!(with * 4, 10 * BYTES_EXTENSION);
 }

@@ -3,9 +3,8 @@
 use crate::filter::FlowFacts;
 use crate::record::RecordKeys;
 use crate::table::{Extension, HelperName, Key, L4State};
+use crate::time::NANOS_PER_MILLI;
 use crate::wire::{Counters, Expect, ExpectNat, Protocol, Status, Tuple};
-
-const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// A flow as a checkpoint keeps it: all that is needed to make it again in the kernel, and to go on
 /// with its account.
@@ -35,7 +34,7 @@ pub struct SavedFlow {
     pub inexact: bool,
     /// Start over all boots, wall clock in milliseconds; none if it is not known.
     pub start_ms: Option<u64>,
-    /// The rare attributes. `base` is always none here: it is part of the counters.
+    /// The rare attributes.
     pub rare: Extension,
 }
 

@@ -2,10 +2,11 @@
 
 use super::Engine;
 use super::events::{runs_backwards, start_of, sum, wall_of, zone_of};
+use crate::checkpoint::account;
 use crate::record::{Cause, Kind, Record};
-use crate::table::{Extension, HelperName, L4State, Slot, flag};
-use crate::time::Now;
-use crate::wire::{Conntrack, Helper, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, Tcp};
+use crate::table::{Carried, Extension, FlowRef, HelperName, L4State, Slot, flag};
+use crate::time::{NANOS_PER_MILLI, Now};
+use crate::wire::{Conntrack, Counters, Helper, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, Tcp};
 
 impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
@@ -70,20 +71,36 @@ impl Engine<'_> {
                 self.stats.inexact_flows += 1;
             }
             self.table.flow_mut(slot).change_flags(flag::INEXACT, 0);
-            self.change_extension(slot, |extension| {
-                extension.base = Some(sum(extension.base.unwrap_or_default(), old));
-            });
+            let carried = self.table.flow(slot).carried();
+            let base = Some(sum(carried.base.unwrap_or_default(), old));
+            self.carry(slot, &Carried { base, ..carried });
         }
         let mut flow = self.table.flow_mut(slot);
         flow.set_counters([orig, reply]);
         flow.set_as_of_s(now.boot.as_secs_u32());
     }
 
+    /// Notes what a flow carries on from before; without, its sums are a lower bound.
+    pub(super) fn carry(&mut self, slot: Slot, carried: &Carried) {
+        if self.table.set_carried(slot, carried).is_err() {
+            if !self.table.flow(slot).has(flag::CARRIED_LOST) {
+                self.ledger.carried_full += 1;
+            }
+            self.table.flow_mut(slot).change_flags(flag::CARRIED_LOST | flag::INEXACT, 0);
+        }
+    }
+
     fn change_extension(&mut self, slot: Slot, change: impl FnOnce(&mut Extension)) {
         let old = self.table.flow(slot).extension();
         let mut new = old;
         change(&mut new);
-        if new != old && self.table.set_extension(slot, &new).is_err() {
+        if new != old {
+            self.set_rare(slot, &new);
+        }
+    }
+
+    pub(super) fn set_rare(&mut self, slot: Slot, extension: &Extension) {
+        if self.table.set_extension(slot, extension).is_err() {
             if !self.table.flow(slot).has(flag::EXTENSION_LOST) {
                 self.ledger.extensions_full += 1;
             }
@@ -102,22 +119,20 @@ impl Engine<'_> {
         let flow = self.table.flow(slot);
         let exact = self.exact_start(slot);
         let key = self.table.key_of(slot);
-        let extension = flow.extension();
+        let (extension, carried) = (flow.extension(), flow.carried());
         let ended = kind == Kind::Destroy;
         Record {
             kind,
             cause,
             key: self.keys.key(&key, exact),
             flow: if ended { 0 } else { self.keys.flow(&key, flow.id()) },
-            account: None,
-            start_ns: Some(flow.start_ns()).filter(|&start| start != 0),
+            account: carried.start_ms.map(|start_ms| account(&key, start_ms)),
+            start_ns: start_of_flow(&flow, &carried),
             end_ns: ended.then_some(now.wall.as_nanos()),
-            as_of_ns: ended.then(|| wall_of(now, flow.as_of_s())),
+            as_of_ns: ended.then(|| as_of(now, &flow, &carried)),
             orig: flow.orig(),
             reply: flow.reply(),
-            counters: flow
-                .has(flag::COUNTERS)
-                .then(|| sum(flow.counters(), extension.base.unwrap_or_default())),
+            counters: counters_of(&flow, &carried),
             inexact: flow.has(flag::INEXACT),
             zone: flow.zone(),
             mark: flow.mark(),
@@ -131,6 +146,33 @@ impl Engine<'_> {
             helper: extension.helper,
             labels: extension.labels,
         }
+    }
+}
+
+/// All that was counted, as far as it is known.
+pub(super) fn counters_of(flow: &FlowRef<'_>, carried: &Carried) -> Option<[Counters; 2]> {
+    if flow.has(flag::COUNTERS) {
+        return Some(sum(flow.counters(), carried.base.unwrap_or_default()));
+    }
+    carried.base
+}
+
+/// The start over all boots. The time when a flow was restored is no start.
+pub(super) fn start_of_flow(flow: &FlowRef<'_>, carried: &Carried) -> Option<u64> {
+    let here = Some(flow.start_ns()).filter(|&start| start != 0 && !flow.has(flag::RESTORED));
+    carried.start_ms.map(|ms| ms.saturating_mul(NANOS_PER_MILLI)).or(here)
+}
+
+/// When the counters were last told, or, where none ever were, when the flow was last known to
+/// live: before the reboot, if this boot's kernel has told nothing yet.
+fn as_of(now: Now, flow: &FlowRef<'_>, carried: &Carried) -> u64 {
+    let counted_here = flow.has(flag::COUNTERS);
+    let heard_of = !flow.has(flag::RESTORED | flag::UNHEARD);
+    match carried.as_of_ms {
+        Some(ms) if !counted_here && (carried.base.is_some() || !heard_of) => {
+            ms.saturating_mul(NANOS_PER_MILLI)
+        }
+        _ => wall_of(now, flow.as_of_s()),
     }
 }
 

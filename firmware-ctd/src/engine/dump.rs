@@ -16,6 +16,10 @@
 //! made again, each time after a longer wait; nothing is concluded from them. Resyncs wait longer
 //! too while overruns go on.
 
+mod wanted;
+
+pub use wanted::{DumpWish, WishedDump};
+
 use super::events::start_of;
 use super::{Engine, OUTPUTS};
 use crate::record::{Cause, Kind};
@@ -58,6 +62,8 @@ pub enum Purpose {
     Resync,
     /// To see whether what an earlier one missed is really gone.
     Confirm,
+    /// Somebody is about to save what lives: see [`Engine::want_dump`].
+    Save,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +94,10 @@ pub(super) struct Cycle {
     /// The wish for a dump, until it is taken.
     request: Option<(u32, Purpose)>,
     start: bool,
+    /// Somebody waits for a dump that has not begun.
+    save: bool,
+    /// The last dump that was complete.
+    done_seq: u32,
     refresh_at: Option<Instant>,
     resync_at: Option<Instant>,
     /// When the first event was lost that no resync has followed yet.
@@ -115,6 +125,8 @@ impl Cycle {
             seq: 0,
             request: None,
             start: true,
+            save: false,
+            done_seq: 0,
             refresh_at: None,
             resync_at: None,
             lost_since: None,
@@ -184,6 +196,7 @@ impl Cycle {
     fn due(&self) -> Option<(Instant, Purpose)> {
         let wishes = [
             self.start.then_some((Instant::BOOT, Purpose::Start)),
+            self.save.then_some((Instant::BOOT, Purpose::Save)),
             self.resync_at.map(|at| (at, Purpose::Resync)),
             self.confirm_at
                 .filter(|_| self.missed > 0)
@@ -228,6 +241,10 @@ impl Engine<'_> {
         match self.cycle.phase {
             Phase::Idle => self.start_dump_if_due(now.boot),
             Phase::Dumping { .. } => {}
+            Phase::Sweeping { .. } if self.cycle.save => {
+                self.cycle.give_up_sweep(now.boot);
+                self.start_dump_if_due(now.boot);
+            }
             Phase::Sweeping { purpose, bucket } => self.sweep(now, purpose, bucket),
         }
     }
@@ -243,7 +260,8 @@ impl Engine<'_> {
         let pace = self.pace();
         if let Phase::Dumping { purpose, read_at, heard, .. } = &mut self.cycle.phase {
             *heard = now;
-            *read_at = if *purpose == Purpose::Refresh { now + pace } else { now };
+            let paced = *purpose == Purpose::Refresh && !self.cycle.save;
+            *read_at = if paced { now + pace } else { now };
         }
     }
 
@@ -290,16 +308,16 @@ impl Engine<'_> {
         let cycle = &mut self.cycle;
         match purpose {
             Purpose::Start => cycle.start = false,
-            Purpose::Refresh => {}
+            Purpose::Refresh | Purpose::Confirm | Purpose::Save => {}
             Purpose::Resync => {
                 self.stats.resyncs += 1;
                 cycle.last_resync = now;
                 cycle.lengthen_backoff();
             }
-            Purpose::Confirm => {}
         }
         cycle.judging = now >= cycle.quiet_at().max(cycle.judge_from);
-        // Any dump serves as a resync and as a refresh.
+        // Any dump serves as a resync, as a refresh, and for a save.
+        cycle.save = false;
         cycle.resync_at = None;
         cycle.lost_since = None;
         cycle.refresh_at = None;
@@ -344,6 +362,7 @@ impl Engine<'_> {
         let Phase::Dumping { purpose, interrupted, .. } = self.cycle.phase else { return };
         match message {
             Message::Done(done) if done.errno == 0 && !interrupted => {
+                self.cycle.done_seq = header.seq;
                 self.cycle.phase = Phase::Sweeping { purpose, bucket: 0 };
             }
             Message::Done(_) => self.dump_failed(now.boot),
@@ -356,6 +375,7 @@ impl Engine<'_> {
         self.stats.dump_entries += 1;
         let Some(key) = self.key_of(ct) else { return self.cycle.spoil_dump() };
         if let Some(slot) = self.slot_of_entry(now, &key, ct) {
+            self.confirm_restored(slot, ct);
             self.table.flow_mut(slot).change_flags(0, flag::DOUBTFUL | flag::REPLACED);
             self.apply(now, slot, ct);
         }

@@ -8,9 +8,10 @@
 
 use super::Engine;
 use super::recent::Tombstone;
+use crate::checkpoint::account;
 use crate::record::{Cause, Kind, Record, RecordKey};
 use crate::table::{FlowRef, Key, Slot, flag};
-use crate::time::{NANOS_PER_SEC, Now};
+use crate::time::{NANOS_PER_MILLI, NANOS_PER_SEC, Now};
 use crate::wire::{Conntrack, Counters, Event, Tuple};
 
 /// After this long a tombstone means nothing any more. Another processor's event is late by
@@ -32,6 +33,8 @@ pub(super) enum Match {
     Exact,
     /// It may mean this one: the ids are equal, and no time speaks against it.
     Perhaps,
+    /// It may mean this one, a restored flow whose id is not known yet, if no other fits better.
+    Unnamed,
     /// It means another one.
     No,
 }
@@ -88,17 +91,35 @@ impl Engine<'_> {
         if same.is_some() {
             return same;
         }
+        let claim = newest.and_then(|newest| self.newest_that(newest, key, is_claim));
         if !fresh {
+            // Of a restored flow, or of another one with its tuple: the first dump tells both.
+            if claim.is_some_and(|slot| !self.table.flow(slot).has(flag::MISSED)) {
+                return None;
+            }
             self.stats.updates_without_new += 1;
         }
-        self.begin(newest, key, if late == Late::Perhaps { flag::DOUBTFUL } else { 0 })
+        // A restored flow's own NEW comes this late when another listener could not take it.
+        let doubtful = late == Late::Perhaps || claim.is_some();
+        self.begin(newest, key, if doubtful { flag::DOUBTFUL } else { 0 })
     }
 
-    /// The newest flow with this key and `CTA_ID`.
+    /// The newest flow with this key and `CTA_ID`. What was saved before a reboot has none yet.
     fn with_id(&self, newest: Slot, key: &Key, id: Option<u32>) -> Option<Slot> {
+        let named = |flow: &FlowRef<'_>| id.is_none_or(|id| id == flow.id());
+        self.newest_that(newest, key, |flow| named(flow) && !flow.has(flag::RESTORED))
+    }
+
+    /// The newest flow with this key, from this one on, of which something is true.
+    fn newest_that(
+        &self,
+        newest: Slot,
+        key: &Key,
+        is_so: impl Fn(&FlowRef<'_>) -> bool,
+    ) -> Option<Slot> {
         let mut next = Some(newest);
         while let Some(slot) = next {
-            if id.is_none_or(|id| id == self.table.flow(slot).id()) {
+            if is_so(&self.table.flow(slot)) {
                 return Some(slot);
             }
             next = self.table.next_older(slot, key);
@@ -237,7 +258,7 @@ impl Engine<'_> {
         self.find_match(key, |flow| {
             let stopped_before = match (start_of(ct), ct.stop_ns) {
                 // A stop before the start is of another clock.
-                (Some(start), Some(stop)) if start <= stop && flow.has(flag::START_EVENT) => {
+                (Some(start), Some(stop)) if start <= stop && told_by_event(flow) => {
                     let late = stop.saturating_add(OVERLAP_NS);
                     late != flow.start_ns() && self.is_order(late, flow.start_ns())
                 }
@@ -254,6 +275,9 @@ impl Engine<'_> {
         if flow.has(flag::START_EXACT) {
             return if start == Some(flow.start_ns()) { Match::Exact } else { Match::No };
         }
+        if flow.has(flag::RESTORED) {
+            return self.shows_restored(flow, ct);
+        }
         let began_after = start.is_some_and(|start| {
             let told = flow.start_ns().saturating_add(CLOCK_SLACK_NS);
             flow.has(flag::START_EVENT) && self.is_order(told, start)
@@ -262,23 +286,37 @@ impl Engine<'_> {
         if same_id && !began_after { Match::Perhaps } else { Match::No }
     }
 
+    /// The same for a flow that was saved before a reboot and that no dump has shown yet. It was
+    /// made again before the time that stands for its start, so whatever began later is another
+    /// flow: the restored one has ended meanwhile, and its tuple is used anew.
+    fn shows_restored(&self, flow: &FlowRef<'_>, ct: &Conntrack<'_>) -> Match {
+        let made_at = flow.start_ns();
+        match start_of(ct) {
+            _ if !is_claim(flow) => Match::No,
+            Some(start) if start == made_at || self.is_order(start, made_at) => Match::Exact,
+            Some(start) if self.is_order(made_at, start) => Match::No,
+            _ => Match::Unnamed,
+        }
+    }
+
     /// The flow that matches exactly, else the oldest that may be meant.
     pub(super) fn find_match(
         &self,
         key: &Key,
         matches: impl Fn(&FlowRef<'_>) -> Match,
     ) -> Option<Slot> {
-        let mut found = None;
+        let (mut found, mut unnamed) = (None, None);
         let mut next = self.table.find(key);
         while let Some(slot) = next {
             match matches(&self.table.flow(slot)) {
                 Match::Exact => return Some(slot),
                 Match::Perhaps => found = Some(slot),
+                Match::Unnamed => unnamed = Some(slot),
                 Match::No => {}
             }
             next = self.table.next_older(slot, key);
         }
-        found
+        found.or(unnamed)
     }
 
     pub(super) fn exact_start(&self, slot: Slot) -> Option<u64> {
@@ -340,6 +378,16 @@ impl Engine<'_> {
     }
 }
 
+/// Whether the flow was made again after a reboot, and no dump has shown it.
+fn is_claim(flow: &FlowRef<'_>) -> bool {
+    flow.has(flag::RESTORED | flag::START_EVENT)
+}
+
+/// Whether the start is the time of a NEW event.
+fn told_by_event(flow: &FlowRef<'_>) -> bool {
+    flow.has(flag::START_EVENT) && !flow.has(flag::RESTORED)
+}
+
 /// Stands where a tuple must stand but none was sent; never given out ([`Engine::key_of`]).
 const NO_TUPLE: Tuple = crate::probe::tuple(0);
 
@@ -357,14 +405,25 @@ pub(super) fn start_of(ct: &Conntrack<'_>) -> Option<u64> {
 fn add_what_the_table_knew(record: &mut Record, flow: &FlowRef<'_>) {
     record.l4_state = flow.l4_state();
     record.inexact = flow.has(flag::INEXACT);
-    if record.start_ns.is_none() && flow.has(flag::START_EVENT) {
+    if record.start_ns.is_none() && told_by_event(flow) {
         record.start_ns = Some(flow.start_ns());
     }
     let extension = flow.extension();
     record.helper = extension.helper;
     record.labels = extension.labels;
-    let Some(told) = record.counters else { return };
-    let mut counters = sum(told, extension.base.unwrap_or_default());
+    let carried = flow.carried();
+    if let Some(start_ms) = carried.start_ms {
+        // The seed is for the table alone.
+        record.account = Some(account(&Key::new(&record.orig, record.zone, [0; 2]), start_ms));
+        record.start_ns = Some(start_ms.saturating_mul(NANOS_PER_MILLI));
+    }
+    let Some(told) = record.counters else {
+        // Counted before the reboot alone.
+        record.counters = carried.base;
+        record.inexact |= carried.base.is_some();
+        return;
+    };
+    let mut counters = sum(told, carried.base.unwrap_or_default());
     if flow.has(flag::COUNTERS) && runs_backwards(flow.counters(), told) {
         counters = sum(counters, flow.counters());
         record.inexact = true;

@@ -3,7 +3,7 @@
 //! An extension is read and written whole; it is on no hot path.
 
 use super::layout::EXTENSION;
-use crate::wire::{Counters, Labels, Protocol, SeqAdj, SynProxy, Tuple};
+use crate::wire::{Labels, Protocol, SeqAdj, SynProxy, Tuple};
 use crate::words;
 
 /// The name of a helper, NUL padded: `NF_CT_HELPER_NAME_LEN` is 16.
@@ -28,9 +28,6 @@ pub struct Extension {
     pub synproxy: Option<SynProxy>,
     /// A zone of the reply direction alone.
     pub zone_reply: Option<u16>,
-    /// Counts that are to be added to what the kernel counts, original and reply: the kernel's
-    /// counters began anew.
-    pub base: Option<[Counters; 2]>,
 }
 
 const LABELS: u32 = 1;
@@ -41,9 +38,8 @@ const MASTER: u32 = 1 << 4;
 const VTAGS: u32 = 1 << 5;
 const SYNPROXY: u32 = 1 << 6;
 const ZONE_REPLY: u32 = 1 << 7;
-const BASE: u32 = 1 << 8;
-const MASTER_IPV6: u32 = 1 << 9;
-const MASTER_L4_SHIFT: u32 = 10; // two bits
+const MASTER_IPV6: u32 = 1 << 8;
+const MASTER_L4_SHIFT: u32 = 9; // two bits
 
 impl Extension {
     /// Words of one.
@@ -66,7 +62,6 @@ impl Extension {
         out.put(VTAGS, self.vtags);
         out.put(SYNPROXY, self.synproxy.map(|s| [s.isn, s.its, s.tsoff]));
         out.put(ZONE_REPLY, self.zone_reply.map(|z| [u32::from(z)]));
-        out.put(BASE, self.base.map(base_words));
         let master_kind = self.master.map_or(0, |m| {
             words::of_l4(m.l4).0 << MASTER_L4_SHIFT | if m.src.is_ipv6() { MASTER_IPV6 } else { 0 }
         });
@@ -87,7 +82,6 @@ impl Extension {
             vtags: input.take(VTAGS),
             synproxy: input.take(SYNPROXY).map(|[isn, its, tsoff]| SynProxy { isn, its, tsoff }),
             zone_reply: input.take(ZONE_REPLY).map(|[z]| words::low_half(z)),
-            base: input.take(BASE).map(base),
         }
     }
 }
@@ -134,21 +128,6 @@ fn seqadj([correction_pos, offset_before, offset_after]: [u32; 3]) -> SeqAdj {
     SeqAdj { correction_pos, offset_before, offset_after }
 }
 
-fn base_words([orig, reply]: [Counters; 2]) -> [u32; 8] {
-    let mut words = [0; 8];
-    for (pair, value) in
-        words.chunks_exact_mut(2).zip([orig.packets, orig.bytes, reply.packets, reply.bytes])
-    {
-        words::put_u64(pair, 0, value);
-    }
-    words
-}
-
-fn base(words: [u32; 8]) -> [Counters; 2] {
-    let at = |index| words::get_u64(&words, index);
-    [Counters { packets: at(0), bytes: at(2) }, Counters { packets: at(4), bytes: at(6) }]
-}
-
 fn tuple_words(tuple: &Tuple) -> [u32; 10] {
     let (src, [a, b, c]) = words::of_address(tuple.src);
     let (dst, [d, e, f]) = words::of_address(tuple.dst);
@@ -166,4 +145,4 @@ fn tuple(present: u32, words: [u32; 10]) -> Tuple {
     }
 }
 
-const _: () = assert!(1 + 4 + 3 + 3 + 4 + 10 + 2 + 3 + 1 + 8 <= EXTENSION);
+const _: () = assert!(1 + 4 + 3 + 3 + 4 + 10 + 2 + 3 < EXTENSION);

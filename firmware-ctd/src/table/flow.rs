@@ -1,8 +1,9 @@
 //! One flow in the table, seen and changed in place.
 
+use super::carried::Carried;
 use super::extension::Extension;
 use super::key;
-use super::layout::{EXTENSION, addresses, body, head};
+use super::layout::{CELL, EXTENSION, addresses, body, head};
 use crate::wire::{Counters, Status, Tuple};
 use crate::words::{self, get_u64, put_u64};
 
@@ -35,6 +36,11 @@ pub mod flag {
     pub const EXTENSION_LOST: u32 = 1 << 27;
     /// Nobody listened for a while, and the flow has not been heard of since.
     pub const UNHEARD: u32 = 1 << 28;
+    /// Saved before a reboot, and no dump of this boot has shown it yet. With [`START_EVENT`] it
+    /// was made again in the kernel, at or shortly before that time; without, it was not.
+    pub const RESTORED: u32 = 1 << 29;
+    /// What the flow carries on had no room.
+    pub const CARRIED_LOST: u32 = 1 << 30;
 }
 
 /// TCP state, window scales and flags of both directions; for SCTP the state alone.
@@ -58,6 +64,7 @@ pub struct FlowRef<'t> {
     pub(super) body: usize,
     pub(super) addresses: Option<usize>,
     pub(super) extension: Option<usize>,
+    pub(super) carried: Option<usize>,
 }
 
 impl FlowRef<'_> {
@@ -198,6 +205,12 @@ impl FlowRef<'_> {
     pub fn extension(&self) -> Extension {
         self.extension
             .map_or_else(Extension::default, |at| Extension::load(&self.mem[at..at + EXTENSION]))
+    }
+
+    /// What the flow carries on from before.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.carried.map_or_else(Carried::default, |at| Carried::load(&self.mem[at..at + CELL]))
     }
 }
 

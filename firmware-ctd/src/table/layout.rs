@@ -1,18 +1,19 @@
 //! Where everything lies in the table's memory, counted in 32-bit words.
 //!
 //! ```text
-//! | header | buckets: 2 x capacity | cells: 2 x capacity x 14 | extensions x 40 |
+//! | header | buckets: 2 x capacity | cells: 2 x capacity x 14 | extensions x 32 |
 //! ```
 //!
 //! A flow is a chain of *cells* of 56 bytes: the head (who), the body (how much, how long) and,
-//! for IPv6, the rest of the addresses. So an IPv4 flow takes two cells and an IPv6 flow three,
-//! out of one store that any mixture of both can fill. References are indices plus one, zero is
+//! for IPv6, the rest of the addresses; a flow that goes on with an earlier account has one more.
+//! So an IPv4 flow takes two cells or three and an IPv6 flow three or four, out of one store that
+//! any mixture can fill. References are indices plus one, zero is
 //! none: the memory holds no pointers and can be mapped anywhere, by several processes.
 
 /// Words of one cell.
 pub(super) const CELL: usize = 14;
 /// Words of one extension.
-pub(super) const EXTENSION: usize = 40;
+pub(super) const EXTENSION: usize = 32;
 /// Cells of an IPv4 flow.
 pub(super) const CELLS_IPV4: u32 = 2;
 /// Cells of an IPv6 flow.
@@ -73,6 +74,21 @@ pub(super) mod body {
     pub(in crate::table) const EXPIRES: usize = 10;
     pub(in crate::table) const AS_OF: usize = 11;
     pub(in crate::table) const TCP: usize = 12;
+    /// Reference of the extension; or, with [`super::CARRIED`], of the cell of what is carried,
+    /// which then refers to the extension.
+    pub(in crate::table) const EXTENSION: usize = 13;
+}
+
+/// Set in a body's reference that is not of an extension but of a [`carry`] cell.
+pub(super) const CARRIED: u32 = 1 << 31;
+
+/// Words of the cell of what a flow carries on.
+pub(super) mod carry {
+    pub(in crate::table) const BASE: usize = 0; // eight words
+    pub(in crate::table) const START: usize = 8; // two words
+    pub(in crate::table) const AS_OF: usize = 10; // two words
+    /// Which of them there are.
+    pub(in crate::table) const PRESENT: usize = 12;
     pub(in crate::table) const EXTENSION: usize = 13;
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Allocates for as long as it lasts: it runs before anything else does.
 
-use super::layout::{CELL, CELLS_IPV4, Layout, body, head, header};
+use super::layout::{CARRIED, CELL, CELLS_IPV4, Layout, body, carry, head, header};
 use super::{
     FlowRef, FlowTable, MAGIC, MAX_CAPACITY, MIN_CAPACITY, Slot, VERSION, WrongSize, flag,
 };
@@ -92,18 +92,36 @@ impl<'m> FlowTable<'m> {
             alive.take_cell(part);
         }
         alive.flows[usize::from(addresses != 0)] += 1;
-        let word = self.layout.cell(body_ref) + body::EXTENSION;
+        self.take_rare(reference, body_ref, alive);
+        true
+    }
+
+    /// What few flows have: a reference to what is not there, or is another flow's, is cut.
+    fn take_rare(&mut self, reference: u32, body_ref: u32, alive: &mut Alive) {
+        let mut word = self.layout.cell(body_ref) + body::EXTENSION;
+        let cell = self.mem[word] & !CARRIED;
+        if self.mem[word] & CARRIED != 0 {
+            if !alive.is_free_cell(cell) {
+                self.mem[word] = 0;
+                // What it carried on is lost.
+                self.mem[self.layout.cell(reference) + head::FLAGS] |= flag::INEXACT;
+                return;
+            }
+            alive.take_cell(cell);
+            word = self.layout.cell(cell) + carry::EXTENSION;
+        }
         if self.mem[word] != 0 && !alive.take_extension(self.mem[word]) {
             self.mem[word] = 0;
         }
-        true
     }
 
     fn belongs(&self, reference: u32, bucket: usize) -> bool {
         Slot::new(reference).is_some_and(|slot| {
             // Its key must not depend on an extension, which has not been looked at.
             let (head, body, addresses) = self.places(slot);
-            let flow = FlowRef { mem: self.mem, head, body, addresses, extension: None };
+            let rare = None;
+            let flow =
+                FlowRef { mem: self.mem, head, body, addresses, extension: rare, carried: rare };
             let key = self.key(&flow.orig(), flow.zone());
             key.is_ipv6() == addresses.is_some() && self.layout.bucket_of(key.hash()) == bucket
         })

@@ -1,13 +1,14 @@
 //! Drives the engine as the daemon does, and keeps what it gives out.
 
-use firmware_ctd::engine::{Engine, EventPath, Output, Settings, Sizes, Source};
+use firmware_ctd::checkpoint::SavedFlow;
+use firmware_ctd::engine::{Engine, EventPath, Output, Settings, Sizes, Source, WishedDump};
 use firmware_ctd::record::Record;
 use firmware_ctd::retry::SinkId;
 use firmware_ctd::table::{Slot, flag};
 use firmware_ctd::time::Duration;
 use firmware_ctd::wire::Messages;
 
-use crate::kernel::{Kernel, Kind};
+use crate::kernel::{Fate, Kernel, Kind};
 use crate::truth::Truth;
 
 /// Destroys in one batch.
@@ -48,7 +49,12 @@ pub(crate) struct Router<'m> {
     pub(crate) outputs: Vec<Output>,
     /// The engine was told something in this round.
     changed: bool,
+    capacity: u32,
+    boots: u8,
 }
+
+/// What the daemon saves of a flow, and when (wall clock in milliseconds).
+pub(crate) type Saved = (SavedFlow, u64);
 
 impl<'m> Router<'m> {
     pub(crate) fn new(memory: &'m mut [u32], kind: Kind, capacity: u32) -> Self {
@@ -70,7 +76,62 @@ impl<'m> Router<'m> {
             records: Vec::new(),
             outputs: Vec::new(),
             changed: false,
+            capacity,
+            boots: 9,
         }
+    }
+
+    /// Saves what lives, as before an orderly reboot: after a dump that begins now.
+    pub(crate) fn save(&mut self) -> Vec<Saved> {
+        let wish = self.engine.want_dump(self.kernel.now().boot);
+        for _ in 0..1_000 {
+            if self.engine.wished_dump(&wish) == WishedDump::Done {
+                break;
+            }
+            self.pass(10_000);
+        }
+        assert_eq!(self.engine.wished_dump(&wish), WishedDump::Done);
+        let now = self.kernel.now();
+        let table = self.engine.table();
+        let mut saved = Vec::new();
+        for bucket in 0..table.buckets() {
+            let mut next = table.first(bucket);
+            while let Some(slot) = next {
+                if self.engine.has_shown(&wish, slot) {
+                    saved
+                        .push((self.engine.saved_flow(now, slot), now.wall.as_nanos() / 1_000_000));
+                }
+                next = table.next(slot);
+            }
+        }
+        saved
+    }
+
+    /// Reboots. Each saved flow is made again or not; marks tell serials, which begin anew.
+    pub(crate) fn reboot(
+        &mut self,
+        memory: &'m mut [u32],
+        saved: &[Saved],
+        fate: impl Fn(usize) -> Fate,
+    ) {
+        self.boots += 1;
+        let settings = self.engine.settings();
+        let sizes = sizes(self.capacity);
+        let boot_id = [self.boots; 16];
+        self.engine = Engine::new(memory, &sizes, settings, boot_id, [1, 2], &SINKS).unwrap();
+        let mergeable = self.truth.mergeable;
+        self.truth = Truth::default();
+        self.truth.mergeable = mergeable;
+        self.kernel = self.kernel.rebooted();
+        self.records.clear();
+        for (n, (flow, saved_ms)) in saved.iter().enumerate() {
+            let flow = SavedFlow { mark: u32::try_from(n).unwrap() + 1, ..*flow };
+            let serial = self.kernel.restore(&flow, *saved_ms, fate(n));
+            let made = self.kernel.flow(serial).made;
+            self.kernel.advance(3);
+            self.engine.recall(self.kernel.now(), &flow, *saved_ms, made).unwrap();
+        }
+        self.truth.look(&self.kernel, &self.engine);
     }
 
     /// One round of the daemon's loop.

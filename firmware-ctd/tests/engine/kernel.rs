@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use firmware_ctd::checkpoint::SavedFlow;
 use firmware_ctd::time::{Instant, Now, WallTime};
 use firmware_ctd::wire::nlmsg::flags;
 use firmware_ctd::wire::{
@@ -85,6 +86,34 @@ pub(crate) struct Flow {
     pub(crate) silent: bool,
     /// The last dump that left it out although it lived: whole dumps before it, and one.
     pub(crate) skipped_in: u32,
+    /// It was saved before a reboot, and this is when (wall clock in milliseconds).
+    pub(crate) saved: Option<(SavedFlow, u64)>,
+    /// And it was made again.
+    pub(crate) made: bool,
+}
+
+impl Flow {
+    /// The start that records tell.
+    pub(crate) fn true_start_ns(&self) -> Option<u64> {
+        let saved = self.saved.and_then(|(saved, _)| saved.start_ms);
+        saved.map(|ms| ms * 1_000_000).or(self.start_ns)
+    }
+
+    /// What was counted before this boot.
+    pub(crate) fn base(&self) -> Option<[Counters; 2]> {
+        self.saved.and_then(|(saved, _)| saved.counters)
+    }
+}
+
+/// What becomes of a saved flow until the daemon listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is made again.
+    Made,
+    /// It is made, and ends unheard.
+    Ended,
+    /// The kernel refuses it.
+    Refused,
 }
 
 /// What to make.
@@ -260,12 +289,59 @@ impl Kernel {
             delivered: 0,
             silent: false,
             skipped_in: 0,
+            saved: None,
+            made: true,
         });
         self.live.push(serial);
         self.tell(serial, true, delay_us);
         // Nothing happens twice in the same microsecond.
         self.advance(1);
         Some(serial)
+    }
+
+    /// A kernel of the same kind after a reboot, half a minute later; its clock goes on.
+    pub(crate) fn rebooted(&self) -> Self {
+        let wall_offset_ns = self.wall_ns() + 30_000_000_000 - 20_000_000_000;
+        Self { boot_us: 20_000_000, wall_offset_ns, ..Self::new(self.kind) }
+    }
+
+    /// Makes a saved flow again, or not; nobody listens. Its mark tells its serial.
+    pub(crate) fn restore(&mut self, saved: &SavedFlow, saved_ms: u64, fate: Fate) -> u32 {
+        let serial = u32::try_from(self.flows.len()).unwrap() + 1;
+        assert_eq!(saved.mark & 0xff_ffff, serial);
+        let made = fate != Fate::Refused;
+        self.flows.push(Flow {
+            serial,
+            orig: saved.orig,
+            reply: saved.reply,
+            zone: saved.zone,
+            id: serial.wrapping_mul(0x9e37_79b9) | 1,
+            status: saved.status.0,
+            mark: saved.mark,
+            expires_us: self.boot_us + u64::from(saved.timeout_s.unwrap()) * 1_000_000,
+            start_ns: (self.kind.timestamps && made).then(|| self.wall_ns()),
+            stop_ns: None,
+            counters: (self.kind.acct && made).then(Default::default),
+            transferred: saved.counters.unwrap_or_default(),
+            zeroed: false,
+            tcp_state: saved.l4_state.map(|state| state.state),
+            helper: saved.rare.helper.is_some(),
+            labels: saved.rare.labels,
+            tells: self.kind.events,
+            missed_new: false,
+            missed_update: false,
+            died_us: (fate != Fate::Made).then_some(self.boot_us),
+            delivered: 0,
+            silent: fate != Fate::Made,
+            skipped_in: 0,
+            saved: Some((*saved, saved_ms)),
+            made,
+        });
+        if fate == Fate::Made {
+            self.live.push(serial);
+        }
+        self.advance(1);
+        serial
     }
 
     /// `CTA_ID` is a hash of the tuple and the object's address; objects of the dying are in use.

@@ -98,9 +98,16 @@ impl Truth {
         assert!(flow.died_us.is_some(), "reported as destroyed, but lives: {flow:?} {record:?}");
         if let RecordKey::Strong(key) = record.key {
             assert!(self.keys.insert(key), "reported twice: {flow:?} {record:?}");
-            assert_eq!(record.start_ns, flow.start_ns);
+            assert_eq!(record.start_ns, flow.true_start_ns());
         }
-        if record.cause == Cause::Resync {
+        let repeated = record.key.is_weak()
+            && self.seen.get(&flow.serial).is_some_and(|seen| !seen.records.is_empty());
+        if !repeated {
+            let account = flow.saved.and_then(|(saved, _)| saved.account());
+            assert_eq!(record.account, account, "{flow:?} {record:?}");
+        }
+        if record.cause != Cause::Event {
+            assert!(record.cause == Cause::Resync || flow.saved.is_some());
             self.check_patience(kernel, flow, record);
             self.check_as_of(kernel, flow, record);
         }
@@ -125,6 +132,10 @@ impl Truth {
     fn check_as_of(&self, kernel: &Kernel, flow: &Flow, record: &Record) {
         let told = self.seen.get(&flow.serial).and_then(|seen| seen.told);
         let unclear = self.mergeable || flow.delivered > 0;
+        if let (None, Some((_, saved_ms)), Cause::Restart) = (told, flow.saved, record.cause) {
+            // Nothing was heard of it in this boot.
+            assert_eq!(record.as_of_ns, Some(saved_ms * 1_000_000), "{flow:?} {record:?}");
+        }
         let (Some((_, at_us)), false) = (told, unclear) else { return };
         let expected = kernel.wall_ns() - (kernel.boot_us - at_us) * 1_000;
         let apart = record.as_of_ns.unwrap().abs_diff(expected);
@@ -141,13 +152,13 @@ impl Truth {
             self.check_flow(kernel, flow, seen);
         }
         let resyncs = self.seen.values().flat_map(|seen| &seen.records);
-        let vanished = resyncs.filter(|r| r.cause == Cause::Resync).count() as u64;
+        let vanished = resyncs.filter(|r| r.cause != Cause::Event).count() as u64;
         assert_eq!(engine.ledger().vanished_unseen, vanished);
     }
 
     fn check_flow(&self, kernel: &Kernel, flow: &Flow, seen: &Seen) {
-        let count = |cause| seen.records.iter().filter(|r| r.cause == cause).count();
-        let (told, vanished) = (count(Cause::Event), count(Cause::Resync));
+        let told = seen.records.iter().filter(|r| r.cause == Cause::Event).count();
+        let vanished = seen.records.len() - told;
         if flow.delivered > 0 {
             let expected = if flow.start_ns.is_some() { 1 } else { flow.delivered as usize };
             assert_eq!(told, expected, "{flow:?} {seen:?}");
@@ -171,7 +182,8 @@ impl Truth {
 
     fn check_record(&self, flow: &Flow, seen: &Seen, record: &Record) {
         assert_eq!((record.orig, record.zone), (flow.orig, flow.zone));
-        assert_eq!(record.id, flow.id);
+        let unnamed = flow.saved.is_some() && record.cause == Cause::Restart;
+        assert!(record.id == flow.id || unnamed && record.id == 0, "{flow:?} {record:?}");
         assert_eq!(record.reply, flow.reply);
         if record.cause == Cause::Event {
             assert_eq!(record.mark, flow.mark);
@@ -188,7 +200,8 @@ impl Truth {
     }
 
     fn check_counters(&self, flow: &Flow, seen: &Seen, record: &Record) {
-        assert_eq!(record.counters.is_some(), flow.counters.is_some());
+        let counted = flow.counters.or(flow.base());
+        assert_eq!(record.counters.is_some(), counted.is_some());
         let (Some(sums), Some(last)) = (record.counters, flow.counters) else { return };
         assert!(!less(&sums, &last), "below what the kernel told: {flow:?} {record:?}");
         if !self.mergeable {
@@ -200,7 +213,8 @@ impl Truth {
         if self.mergeable || flow.counters.is_none() {
             return;
         }
-        assert_eq!(record.inexact, seen.backwards, "{flow:?} {seen:?}");
+        let before = flow.saved.is_some_and(|(saved, _)| saved.inexact);
+        assert_eq!(record.inexact, seen.backwards || before, "{flow:?} {seen:?}");
         if !flow.zeroed {
             assert_eq!(record.counters, Some(flow.transferred), "{flow:?} {seen:?}");
         }
@@ -209,17 +223,25 @@ impl Truth {
     /// The record of a flow whose end nobody told.
     fn check_last_known(&self, flow: &Flow, seen: &Seen, record: &Record) {
         let Some((told, _)) = seen.told else {
-            assert_eq!(record.counters, None, "{flow:?} {record:?}");
+            assert_eq!(record.counters, flow.base(), "{flow:?} {record:?}");
             return;
         };
         if !flow.zeroed {
-            assert_eq!(record.counters, Some(told), "{flow:?} {record:?}");
+            let all = sum(told, flow.base().unwrap_or_default());
+            assert_eq!(record.counters, Some(all), "{flow:?} {record:?}");
         }
     }
 }
 
 fn counters_of(ct: &Conntrack<'_>) -> Option<[Counters; 2]> {
     ct.counters_orig.zip(ct.counters_reply).map(|(orig, reply)| [orig, reply])
+}
+
+fn sum(a: [Counters; 2], b: [Counters; 2]) -> [Counters; 2] {
+    core::array::from_fn(|at| Counters {
+        packets: a[at].packets + b[at].packets,
+        bytes: a[at].bytes + b[at].bytes,
+    })
 }
 
 /// Whether `a` is less than `b` anywhere.
@@ -232,10 +254,13 @@ fn less(a: &[Counters; 2], b: &[Counters; 2]) -> bool {
 fn find<'k>(kernel: &'k Kernel, record: &Record) -> &'k Flow {
     if !record.key.is_weak() {
         let name = (record.orig, record.zone, record.start_ns);
-        let mut found = kernel.flows.iter().filter(|f| (f.orig, f.zone, f.start_ns) == name);
+        let mut found = kernel.flows.iter().filter(|f| (f.orig, f.zone, f.true_start_ns()) == name);
         let flow = found.next().unwrap_or_else(|| panic!("no such flow: {record:?}"));
         assert!(found.next().is_none());
         return flow;
+    }
+    if record.account.is_some() {
+        return kernel.flow(serial_of(record.mark));
     }
     let told = record.start_ns.map(|event_ns| event_ns - NEW_AFTER_START_NS);
     let mut named = kernel.flows.iter().filter(|f| (f.orig, f.zone) == (record.orig, record.zone));

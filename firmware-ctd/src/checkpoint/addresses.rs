@@ -5,7 +5,7 @@
 //! written out every time. The writer finds numbers with a hash of fixed size and few probes. It
 //! may miss an address that is there, which costs bytes and nothing else.
 
-use super::coder::{Lengths, Probability, Stream};
+use super::coder::{Lengths, Stream, Unsound};
 
 /// What an address is for.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Addresses {
         role: Role,
         ipv6: bool,
         address: Address,
-    ) -> Option<(Address, &mut u16)> {
+    ) -> Result<(Address, &mut u16), Unsound> {
         self.0[role as usize][usize::from(ipv6)].code(s, address)
     }
 }
@@ -70,7 +70,7 @@ struct Dictionary {
     last: Address,
     /// The writer's: numbers plus one, by hash; 0 = free.
     index: Box<[u16]>,
-    known: Probability,
+    /// Of numbers, or none.
     numbers: Lengths,
     literals: [Lengths; 4],
 }
@@ -84,7 +84,6 @@ impl Dictionary {
             ports: vec![0; capacity + 1].into(),
             last: [0; 4],
             index: vec![0; if writes { 2 * capacity } else { 0 }].into(),
-            known: Probability::EVEN,
             numbers: Lengths::EVEN,
             literals: [Lengths::EVEN; 4],
         }
@@ -95,27 +94,27 @@ impl Dictionary {
         self.ports.fill(0);
         self.last = [0; 4];
         self.index.fill(0);
-        self.known = Probability::EVEN;
         self.numbers = Lengths::EVEN;
         self.literals = [Lengths::EVEN; 4];
     }
 
-    fn code<S: Stream>(&mut self, s: &mut S, address: Address) -> Option<(Address, &mut u16)> {
+    fn code<S: Stream>(
+        &mut self,
+        s: &mut S,
+        address: Address,
+    ) -> Result<(Address, &mut u16), Unsound> {
         let found = if S::WRITES { self.find(&address) } else { Find::Full };
-        let number = if let Find::Number(number) = found { number } else { 0 };
-        if s.bit(&mut self.known, matches!(found, Find::Number(_))) {
-            let number = usize::from(self.numbers.half(s, number));
-            return Some((self.get(number)?, self.ports.get_mut(number)?));
+        let number = if let Find::Number(number) = found { Some(number) } else { None };
+        if let Some(number) = self.numbers.half(s, number) {
+            let number = usize::from(number);
+            let address = self.get(number).ok_or(Unsound)?;
+            return Ok((address, self.ports.get_mut(number).ok_or(Unsound)?));
         }
         let mut written = [0; 4];
-        for ((word, lengths), (&value, last)) in written
-            .iter_mut()
-            .zip(&mut self.literals)
-            .zip(address.iter().zip(&mut self.last))
-            .take(self.stride)
-        {
-            *word = *last ^ lengths.word(s, value ^ *last);
-            *last = *word;
+        for (at, word) in written.iter_mut().enumerate().take(self.stride) {
+            let last = &mut self.last[at];
+            *last ^= self.literals[at].word(s, address[at] ^ *last)?;
+            *word = *last;
         }
         let number = self.words.len() / self.stride;
         if number < self.capacity {
@@ -125,7 +124,7 @@ impl Dictionary {
                 self.index[place] = u16::try_from(number + 1).unwrap_or(0);
             }
         }
-        Some((written, self.ports.get_mut(number)?))
+        Ok((written, self.ports.get_mut(number).ok_or(Unsound)?))
     }
 
     fn get(&self, number: usize) -> Option<Address> {

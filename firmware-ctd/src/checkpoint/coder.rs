@@ -1,103 +1,166 @@
-//! How values become bits: an adaptive binary range coder for what can be guessed, plain bits for
-//! what cannot.
+//! How values become bits: an adaptive range coder for what can be guessed, plain bits for what
+//! cannot.
 //!
 //! A number's length in bits is guessed well and its bits are noise, so each goes where it is
-//! cheap: the length, as five binary decisions with learned probabilities, through the range coder;
-//! the bits below the leading one as they are. An exp-Golomb code with an adaptive parameter was
-//! tried on paper: it wastes about two bits on each counter that spans orders of magnitude and one
-//! on most others, together more than a byte a flow.
+//! cheap: the length through the range coder, as one symbol of an alphabet whose frequencies are
+//! learned, the bits below the leading one as they are. An exp-Golomb code with an adaptive
+//! parameter wastes two bits on each counter that spans orders of magnitude and one on most other
+//! numbers, together more than a byte a flow; binary decisions in place of symbols take as many
+//! bytes and twice the time.
 //!
 //! The codec of flows is written once, over [`Stream`], and so reads and writes the same by
 //! construction. [`image`](super::image) has the exact arithmetic.
 
-/// One side of a conversation in binary decisions and plain bits. Writing tells the values and is
-/// given them back; reading is told anything and gives what was written.
+use crate::words;
+
+/// Nobody has written this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unsound;
+
+/// One side of a conversation in symbols and plain bits. Writing tells the values and is given
+/// them back; reading is told anything and gives what was written.
 pub(super) trait Stream {
     /// Whether this side tells.
     const WRITES: bool;
 
-    /// A decision whose probability `model` learns.
-    fn bit(&mut self, model: &mut Probability, bit: bool) -> bool;
+    /// A symbol, at most 31.
+    fn symbol(&mut self, alphabet: &mut Alphabet, symbol: usize) -> usize;
 
     /// Plain bits, at most 32: the lowest of `value`.
     fn raw(&mut self, bits: u32, value: u32) -> u32;
 }
 
-/// How probable it is that a decision is `false`, in 1/2048; between 31 and 2,017.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probability(u16);
-
-const SCALE_BITS: u32 = 11;
-const LEARNING: u32 = 5;
+const SYMBOLS: usize = 32;
+const SCALE_BITS: u32 = 12;
+/// What is left of the scale when every symbol has one.
+const SHARED: u32 = (1 << SCALE_BITS) - 32;
+/// What a symbol counts when it comes.
+const COUNT: u16 = 4;
+/// Symbols until frequencies are first made of counts; twice as many the next time, up to the most.
+const FIRST_PERIOD: u16 = 16;
+const LAST_PERIOD: u16 = 1024;
 const TOP: u32 = 1 << 24;
 
-impl Probability {
-    pub(super) const EVEN: Self = Self(1 << (SCALE_BITS - 1));
+/// How frequent each of 32 symbols is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alphabet {
+    /// Where each symbol's share of the scale begins; a symbol more, to end the last one's.
+    starts: [u16; SYMBOLS + 1],
+    counts: [u16; SYMBOLS],
+    period: u16,
+    /// Symbols until frequencies are made anew.
+    left: u16,
+}
+
+impl Alphabet {
+    /// All symbols are equally frequent.
+    pub(super) const EVEN: Self = {
+        let mut starts = [0; SYMBOLS + 1];
+        let mut symbol = 0;
+        while symbol < SYMBOLS {
+            starts[symbol + 1] = starts[symbol] + 128;
+            symbol += 1;
+        }
+        Self { starts, counts: [1; SYMBOLS], period: FIRST_PERIOD, left: FIRST_PERIOD }
+    };
+
+    /// Begin and width of a symbol's share of the scale.
+    #[inline]
+    fn share(&self, symbol: usize) -> (u32, u32) {
+        let (start, end) = (self.starts[symbol], self.starts[symbol + 1]);
+        (start.into(), (end - start).into())
+    }
+
+    /// The symbol in whose share `at` lies.
+    #[inline]
+    fn symbol_at(&self, at: u32) -> usize {
+        [16, 8, 4, 2, 1].iter().fold(0, |symbol, step| {
+            if u32::from(self.starts[symbol + step]) <= at { symbol + step } else { symbol }
+        })
+    }
 
     #[inline]
-    fn learn(&mut self, bit: bool) {
-        if bit {
-            self.0 -= self.0 >> LEARNING;
-        } else {
-            self.0 += ((1 << SCALE_BITS) - self.0) >> LEARNING;
+    fn learn(&mut self, symbol: usize) {
+        self.counts[symbol] += COUNT;
+        self.left -= 1;
+        if self.left == 0 {
+            self.renew();
         }
     }
 
-    /// The part of `range` that stands for `false`.
-    #[inline]
-    fn share(self, range: u32) -> u32 {
-        (range >> SCALE_BITS) * u32::from(self.0)
+    /// Makes frequencies of counts. Counts are halved once the period is at its longest, so they
+    /// never exceed 2 x 4 x 1,024.
+    #[cold]
+    fn renew(&mut self) {
+        let total = self.counts.iter().fold(0, |sum, &count| sum + u32::from(count));
+        let mut sum = 0;
+        for ((start, place), count) in self.starts.iter_mut().zip(0..).zip(&self.counts) {
+            *start = words::low_half(place + sum * SHARED / total.max(1));
+            sum += u32::from(*count);
+        }
+        if self.period == LAST_PERIOD {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+        } else {
+            self.period *= 2;
+        }
+        self.left = self.period;
     }
 }
 
-/// The lengths that a number may have.
+/// The lengths that a number may have, or that there is none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lengths([Probability; 32]);
+pub(super) struct Lengths(Alphabet);
 
 impl Lengths {
-    pub(super) const EVEN: Self = Self([Probability::EVEN; 32]);
-    /// Stands for every length above 30: the number follows in all its width.
-    const LONG: u32 = 31;
+    pub(super) const EVEN: Self = Self(Alphabet::EVEN);
+    /// Stands for every length above 29: the number follows in all its width.
+    const LONG: usize = 30;
+    /// There is no number.
+    const NONE: usize = 31;
+
+    /// A number of at most `width` bits, if there is one.
+    #[inline]
+    pub(super) fn optional<S: Stream>(
+        &mut self,
+        s: &mut S,
+        width: u32,
+        value: Option<u64>,
+    ) -> Option<u64> {
+        let symbol = match value {
+            Some(value) => ((u64::BITS - value.leading_zeros()) as usize).min(Self::LONG),
+            None => Self::NONE,
+        };
+        let value = value.unwrap_or(0);
+        Some(match s.symbol(&mut self.0, symbol) {
+            0 => 0,
+            Self::LONG => raw(s, width, value),
+            Self::NONE => return None,
+            length => 1 << (length - 1) | u64::from(s.raw(length as u32 - 1, low_word(value))),
+        })
+    }
 
     /// A number of at most `width` bits.
     #[inline]
-    pub(super) fn number<S: Stream>(&mut self, s: &mut S, width: u32, value: u64) -> u64 {
-        let length = (u64::BITS - value.leading_zeros()).min(Self::LONG);
-        match tree(s, &mut self.0, 5, length) {
-            0 => 0,
-            Self::LONG => raw(s, width, value),
-            length => 1 << (length - 1) | u64::from(s.raw(length - 1, low_word(value))),
-        }
+    pub(super) fn number<S: Stream>(
+        &mut self,
+        s: &mut S,
+        width: u32,
+        value: u64,
+    ) -> Result<u64, Unsound> {
+        self.optional(s, width, Some(value)).ok_or(Unsound)
     }
 
     /// A number of at most 32 bits.
     #[inline]
-    pub(super) fn word<S: Stream>(&mut self, s: &mut S, value: u32) -> u32 {
-        low_word(self.number(s, 32, value.into()))
+    pub(super) fn word<S: Stream>(&mut self, s: &mut S, value: u32) -> Result<u32, Unsound> {
+        self.number(s, 32, value.into()).map(low_word)
     }
 
-    /// A number of at most 16 bits.
+    /// A number of at most 16 bits, if there is one. Longer ones are cut.
     #[inline]
-    pub(super) fn half<S: Stream>(&mut self, s: &mut S, value: u16) -> u16 {
-        crate::words::low_half(low_word(self.number(s, 16, value.into())))
+    pub(super) fn half<S: Stream>(&mut self, s: &mut S, value: Option<u16>) -> Option<u16> {
+        self.optional(s, 16, value.map(u64::from)).map(|value| words::low_half(low_word(value)))
     }
-}
-
-/// The lowest `depth` bits of `value`, highest first, each guessed from those before it. `models`
-/// has 2^`depth` entries, of which the first is not used.
-#[inline]
-pub(super) fn tree<S: Stream>(
-    s: &mut S,
-    models: &mut [Probability],
-    depth: u32,
-    value: u32,
-) -> u32 {
-    let mut node = 1;
-    for shift in (0..depth).rev() {
-        let bit = s.bit(&mut models[node as usize], value >> shift & 1 == 1);
-        node = node << 1 | u32::from(bit);
-    }
-    node & !(1 << depth)
 }
 
 /// Plain bits, at most 64.
@@ -226,26 +289,23 @@ impl Stream for Writer {
     const WRITES: bool = true;
 
     #[inline]
-    fn bit(&mut self, model: &mut Probability, bit: bool) -> bool {
-        let share = model.share(self.range);
-        if bit {
-            let (low, over) = self.low.overflowing_add(share);
-            self.low = low;
-            self.range -= share;
-            if over {
-                self.carry();
-            }
-        } else {
-            self.range = share;
+    fn symbol(&mut self, alphabet: &mut Alphabet, symbol: usize) -> usize {
+        let (start, width) = alphabet.share(symbol);
+        let unit = self.range >> SCALE_BITS;
+        let (low, over) = self.low.overflowing_add(unit * start);
+        self.low = low;
+        self.range = unit * width;
+        if over {
+            self.carry();
         }
-        model.learn(bit);
         while self.range < TOP {
             let [byte, ..] = self.low.to_be_bytes();
             self.coded.push([byte]);
             self.low <<= 8;
             self.range <<= 8;
         }
-        bit
+        alphabet.learn(symbol);
+        symbol
     }
 
     #[inline]
@@ -339,21 +399,18 @@ impl Stream for Reader<'_> {
     const WRITES: bool = false;
 
     #[inline]
-    fn bit(&mut self, model: &mut Probability, _: bool) -> bool {
-        let share = model.share(self.range);
-        let bit = self.code >= share;
-        if bit {
-            self.code -= share;
-            self.range -= share;
-        } else {
-            self.range = share;
-        }
-        model.learn(bit);
+    fn symbol(&mut self, alphabet: &mut Alphabet, _: usize) -> usize {
+        let unit = self.range >> SCALE_BITS;
+        let symbol = alphabet.symbol_at(self.code / unit.max(1));
+        let (start, width) = alphabet.share(symbol);
+        self.code -= unit * start;
+        self.range = unit * width;
         while self.range < TOP {
             self.code = self.code << 8 | self.byte();
             self.range <<= 8;
         }
-        bit
+        alphabet.learn(symbol);
+        symbol
     }
 
     #[inline]

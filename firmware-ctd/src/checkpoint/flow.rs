@@ -5,16 +5,12 @@
 use core::net::IpAddr;
 
 use super::addresses::{Address, Addresses, Role};
-use super::coder::{Lengths, Probability, Stream, below, raw};
+use super::coder::{Lengths, Stream, Unsound, below, low_word, raw};
 use super::kind::{Kind, Kinds, flag};
 use super::saved::{SavedExpect, SavedFlow};
 use crate::table::{Extension, HelperName};
 use crate::wire::{Counters, L4, Labels, Protocol, SeqAdj, SynProxy, Tuple};
 use crate::words;
-
-/// Nobody has written this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unsound;
 
 /// What writer and reader remember between flows, over the whole image.
 #[derive(Debug)]
@@ -29,11 +25,13 @@ pub(super) struct Codec {
 struct Numbers {
     start: Lengths,
     sport: Lengths,
+    /// None: the port that was last noted for the address.
     dport: Lengths,
-    dport_known: Probability,
-    reply_ports: [(Probability, Lengths); 2],
-    timeout: Lengths,
-    longer: Probability,
+    /// None: unchanged.
+    reply_ports: [Lengths; 2],
+    /// None: longer than any before.
+    shorter: Lengths,
+    longer: Lengths,
     counters: [(Lengths, Lengths); 2],
 }
 
@@ -42,10 +40,9 @@ impl Numbers {
         start: Lengths::EVEN,
         sport: Lengths::EVEN,
         dport: Lengths::EVEN,
-        dport_known: Probability::EVEN,
-        reply_ports: [(Probability::EVEN, Lengths::EVEN); 2],
-        timeout: Lengths::EVEN,
-        longer: Probability::EVEN,
+        reply_ports: [Lengths::EVEN; 2],
+        shorter: Lengths::EVEN,
+        longer: Lengths::EVEN,
         counters: [(Lengths::EVEN, Lengths::EVEN); 2],
     };
 
@@ -83,12 +80,13 @@ impl Codec {
         given: &SavedFlow,
         start_ms: &mut u64,
     ) -> Result<SavedFlow, Unsound> {
-        let slot = self.kinds.code(s, || Kind::of(given)).ok_or(Unsound)?;
+        let slot = self.kinds.code(s, || Kind::of(given))?;
         let kind = slot.kind;
         let numbers = &mut self.numbers[Numbers::of(kind.proto())];
         if kind.has(flag::START) {
             let later = given.start_ms.unwrap_or(0).wrapping_sub(*start_ms);
-            *start_ms = start_ms.checked_add(numbers.start.number(s, 64, later)).ok_or(Unsound)?;
+            let later = numbers.start.number(s, 64, later)?;
+            *start_ms = start_ms.checked_add(later).ok_or(Unsound)?;
         }
         let orig = original(s, &mut self.addresses, numbers, kind, &given.orig)?;
         let reply = reply(s, &mut self.addresses, numbers, (kind, &orig), &given.reply)?;
@@ -130,18 +128,18 @@ fn original<S: Stream>(
     given: &Tuple,
 ) -> Result<Tuple, Unsound> {
     let ipv6 = kind.has(flag::SRC_IPV6);
-    let (src, _) = addresses.code(s, Role::Source, ipv6, of_ip(given.src)).ok_or(Unsound)?;
+    let (src, _) = addresses.code(s, Role::Source, ipv6, of_ip(given.src))?;
     let src = to_ip(ipv6, src);
     let ipv6 = kind.has(flag::DST_IPV6);
-    let (dst, port) =
-        addresses.code(s, Role::Destination, ipv6, of_ip(given.dst)).ok_or(Unsound)?;
+    let (dst, port) = addresses.code(s, Role::Destination, ipv6, of_ip(given.dst))?;
     let dst = to_ip(ipv6, dst);
     let l4 = match words::to_l4(kind.l4_form(), 0) {
         L4::Ports { .. } => {
             let (given_src, given_dst) = ports(given.l4);
-            let src = numbers.sport.half(s, given_src);
-            if !s.bit(&mut numbers.dport_known, given_dst == *port) {
-                *port = numbers.dport.half(s, given_dst);
+            let src = numbers.sport.half(s, Some(given_src)).ok_or(Unsound)?;
+            let other = Some(given_dst).filter(|given| given != port);
+            if let Some(other) = numbers.dport.half(s, other) {
+                *port = other;
             }
             L4::Ports { src, dst: *port }
         }
@@ -167,8 +165,7 @@ fn reply<S: Stream>(
     {
         if kind.has(bit) {
             let ipv6 = address.is_ipv6();
-            let (told, _) =
-                addresses.code(s, Role::Translated, ipv6, of_ip(given)).ok_or(Unsound)?;
+            let (told, _) = addresses.code(s, Role::Translated, ipv6, of_ip(given))?;
             *address = to_ip(ipv6, told);
         }
     }
@@ -188,13 +185,8 @@ fn reply<S: Stream>(
     Ok(reply)
 }
 
-fn reply_port<S: Stream>(
-    s: &mut S,
-    (changed, lengths): &mut (Probability, Lengths),
-    plain: u16,
-    given: u16,
-) -> u16 {
-    if s.bit(changed, given != plain) { lengths.half(s, given) } else { plain }
+fn reply_port<S: Stream>(s: &mut S, lengths: &mut Lengths, plain: u16, given: u16) -> u16 {
+    lengths.half(s, Some(given).filter(|given| *given != plain)).unwrap_or(plain)
 }
 
 /// A timeout, by how far it is from the longest of its kind.
@@ -205,12 +197,12 @@ fn timeout<S: Stream>(
     given: Option<u32>,
 ) -> Result<u32, Unsound> {
     let given = given.unwrap_or(0);
-    let longer = s.bit(&mut numbers.longer, given > *longest);
-    let distance = numbers.timeout.word(s, given.abs_diff(*longest));
-    if !longer {
-        return longest.checked_sub(distance).ok_or(Unsound);
+    let shorter = longest.checked_sub(given).map(u64::from);
+    if let Some(shorter) = numbers.shorter.optional(s, 32, shorter) {
+        return longest.checked_sub(low_word(shorter)).ok_or(Unsound);
     }
-    *longest = longest.checked_add(distance).ok_or(Unsound)?;
+    let longer = numbers.longer.word(s, given.wrapping_sub(*longest))?;
+    *longest = longest.checked_add(longer).ok_or(Unsound)?;
     Ok(*longest)
 }
 
@@ -221,10 +213,10 @@ fn counters<S: Stream>(
     mut counters: [Counters; 2],
 ) -> Result<[Counters; 2], Unsound> {
     for (lengths, direction) in numbers.counters.iter_mut().zip(&mut counters) {
-        let packets = lengths.0.number(s, 64, direction.packets);
+        let packets = lengths.0.number(s, 64, direction.packets)?;
         let divisor = packets.max(1);
         let (each, rest) = divide(direction.bytes, divisor);
-        let each = lengths.1.number(s, 64, each);
+        let each = lengths.1.number(s, 64, each)?;
         let rest = below(s, divisor, rest);
         let bytes = each.checked_mul(divisor).and_then(|bytes| bytes.checked_add(rest));
         *direction = Counters { packets, bytes: bytes.ok_or(Unsound)? };

@@ -1,6 +1,6 @@
 //! Kinds of flows: all that many flows have in common, told once and then by number.
 
-use super::coder::{Lengths, Probability, Stream, tree};
+use super::coder::{Alphabet, Lengths, Stream, Unsound};
 use super::saved::SavedFlow;
 use crate::table::L4State;
 use crate::wire::{L4, Protocol, Status};
@@ -145,7 +145,10 @@ fn reply_flags(flow: &SavedFlow) -> u32 {
 
 /// The kinds that can be told by number.
 const SLOTS: usize = 256;
-const SLOT_BITS: u32 = 8;
+/// Slots that share the upper half of their number.
+const GROUP: usize = 16;
+/// In place of the upper half: a new kind.
+const NEW: usize = 16;
 /// Places of the writer's index.
 const PLACES: usize = 1024;
 const PROBES: usize = 8;
@@ -168,8 +171,9 @@ pub(super) struct Kinds {
     last: Kind,
     /// The writer's: slots by hash, whose kind may have changed since; `u16::MAX` = free.
     index: Box<[u16]>,
-    known: Probability,
-    numbers: Box<[Probability]>,
+    /// Of the upper half of a number, and of the lower half for each upper one.
+    upper: Alphabet,
+    lower: Box<[Alphabet]>,
     literals: [Lengths; 5],
 }
 
@@ -181,8 +185,8 @@ impl Kinds {
             filled: 0,
             last: Kind::default(),
             index: vec![u16::MAX; if writes { PLACES } else { 0 }].into(),
-            known: Probability::EVEN,
-            numbers: vec![Probability::EVEN; SLOTS].into(),
+            upper: Alphabet::EVEN,
+            lower: vec![Alphabet::EVEN; SLOTS / GROUP].into(),
             literals: [Lengths::EVEN; 5],
         }
     }
@@ -191,29 +195,31 @@ impl Kinds {
     pub(super) fn clear(&mut self) {
         (self.next, self.filled, self.last) = (0, 0, Kind::default());
         self.index.fill(u16::MAX);
-        self.known = Probability::EVEN;
-        self.numbers.fill(Probability::EVEN);
+        self.upper = Alphabet::EVEN;
+        self.lower.fill(Alphabet::EVEN);
         self.literals = [Lengths::EVEN; 5];
     }
 
-    /// A kind. None: nobody has written this.
+    /// A kind.
     pub(super) fn code<S: Stream>(
         &mut self,
         s: &mut S,
         kind: impl FnOnce() -> Kind,
-    ) -> Option<&mut Slot> {
+    ) -> Result<&mut Slot, Unsound> {
         let kind = if S::WRITES { kind() } else { Kind::default() };
         let found = if S::WRITES { self.find(&kind) } else { Err(0) };
-        if s.bit(&mut self.known, found.is_ok()) {
-            let number = u32::from(found.unwrap_or(0));
-            let number = tree(s, &mut self.numbers, SLOT_BITS, number) as usize;
-            return self.slots[..self.filled].get_mut(number);
+        let number = found.map_or(NEW * GROUP, usize::from);
+        let upper = s.symbol(&mut self.upper, number / GROUP);
+        if upper != NEW {
+            let lower = self.lower.get_mut(upper).ok_or(Unsound)?;
+            let number = upper * GROUP + s.symbol(lower, number % GROUP);
+            return self.slots[..self.filled].get_mut(number).ok_or(Unsound);
         }
         for ((last, lengths), value) in self.last.0.iter_mut().zip(&mut self.literals).zip(kind.0) {
-            *last ^= lengths.word(s, value ^ *last);
+            *last ^= lengths.word(s, value ^ *last)?;
         }
         if !self.last.is_sound() {
-            return None;
+            return Err(Unsound);
         }
         let number = self.next;
         if let (true, Err(place)) = (S::WRITES, found) {
@@ -223,7 +229,7 @@ impl Kinds {
         self.filled = SLOTS.min(self.filled + 1);
         let slot = &mut self.slots[number];
         *slot = Slot { kind: self.last, timeout_s: 0 };
-        Some(slot)
+        Ok(slot)
     }
 
     /// The slot that has this kind, or the place in the index where it may be noted.

@@ -39,6 +39,7 @@ use crate::engine::{Engine, EventPath, Settings, Sizes};
 use crate::exit;
 use crate::table::{BYTES_IPV4, BYTES_IPV6, WrongSize};
 use crate::time::Duration;
+use checkpoint::Checkpoints;
 use control::Control;
 use event_loop::{Edge, EventLoop, Signal};
 use netlink::{EventSocket, RequestSocket, group};
@@ -180,6 +181,11 @@ fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
     let Parts { destroy, state, engine, sinks } = shared.into_parts();
     let events = tested.unwrap_or(EventPath::Reliable);
     let mut engine = self::engine(engine, config, &sizes, boot_id, (events, successor, unheard))?;
+    if let Some(loaded) = &loaded {
+        if let Err(fault) = loaded.recall(&mut engine, words, clock::now()) {
+            ::log::error!("{}: {fault}; accounts begin anew", loaded.path().display());
+        }
+    }
     let chance = chance().map_err(|error| Failure::of_io("/dev/urandom", &error))?;
     let edge = Edge {
         state: sockets.state,
@@ -188,6 +194,8 @@ fn start(birth: Birth) -> Result<EventLoop<'static>, Failure> {
         control,
         signals,
         sinks: Sinks::open(config, engine.queue_mut(), sinks, started, chance),
+        checkpoints: Checkpoints::new(config, boot_id, started, words, loaded)
+            .map_err(|error| Failure::of_io("checkpoints", &error))?,
     };
     let sockets = [edge.state.memory(), edge.destroy.memory()].map(Result::unwrap_or_default);
     if !successor {

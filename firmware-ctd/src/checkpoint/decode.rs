@@ -40,7 +40,6 @@ const NO_FLOW: SavedFlow = SavedFlow {
         vtags: None,
         synproxy: None,
         zone_reply: None,
-        base: None,
     },
 };
 

@@ -147,7 +147,7 @@ impl<'m, W: Write> Encoder<'m, W> {
         })
     }
 
-    /// Adds a flow. `rare.base` is not saved.
+    /// Adds a flow.
     ///
     /// # Errors
     /// No room for it, or for what was to be written before it.

@@ -23,6 +23,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::checkpoint::Loaded;
 use super::dying::{self, DUMP_BYTES, count_dying};
 use super::netlink::EventSocket;
 use super::shared::{Shared, Word, Words};
@@ -70,6 +71,8 @@ pub(super) struct Birth {
     pub(super) shared: Shared,
     /// The kernel's: a part of every flow's key.
     pub(super) boot_id: [u8; 16],
+    /// The image that the daemon goes on with.
+    pub(super) loaded: Option<Loaded>,
     /// What the self-test found, if it could be made.
     pub(super) tested: Option<EventPath>,
     /// There was a worker before it, of this daemon or an earlier one.

@@ -124,7 +124,6 @@ fn rare() -> impl Strategy<Value = Extension> {
                 vtags,
                 synproxy,
                 zone_reply,
-                base: None,
             }
         },
     );

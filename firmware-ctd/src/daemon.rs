@@ -13,6 +13,7 @@ pub mod event_loop;
 pub mod lines;
 pub mod listeners;
 pub mod log;
+mod losses;
 pub mod netlink;
 pub mod selftest;
 pub mod shared;

@@ -20,7 +20,7 @@ use super::sink::Sinks;
 use super::sys::{self, Batch, Mapping};
 use crate::config::Config;
 use crate::engine::Sizes;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, WallTime};
 
 const MAGIC: u32 = 0x6663_7453;
 /// Of the layout of everything in the mapping.
@@ -75,6 +75,12 @@ pub enum Word {
     ValveLost,
     /// What the kernel kept when it was last opened: at least.
     ValveBacklog,
+    /// When the first flow was noticed whose end nobody had told, in seconds since boot.
+    VanishedFrom,
+    /// And the last one.
+    VanishedTo,
+    /// See [`Words::set_unknown_since`].
+    UnknownSince,
 }
 
 /// The words that all processes use.
@@ -96,6 +102,12 @@ impl Words {
     /// Adds to a word; stays at its greatest value.
     pub fn add(self, word: Word, more: u32) {
         self.set(word, self.get(word).saturating_add(more));
+    }
+
+    /// What ended in an earlier boot after this moment is unknown: the power was cut, and nothing
+    /// newer had been saved.
+    pub fn set_unknown_since(self, saved: WallTime) {
+        self.set(Word::UnknownSince, crate::losses::seconds(saved).max(1));
     }
 
     /// The worker does something.

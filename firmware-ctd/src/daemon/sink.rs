@@ -24,6 +24,7 @@ use nix::sys::epoll::Epoll;
 
 use crate::config::{self, Config, Transport};
 use crate::hash::KeyHash;
+use crate::losses::Losses;
 use crate::retry::{MOST_SINKS, Outbox, RetryQueue, SinkCount, SinkId};
 use crate::time::{Duration, Instant, Now};
 
@@ -42,6 +43,8 @@ pub struct Turn<'t> {
     pub token: u64,
     /// Something happened at a descriptor of the sink's.
     pub ready: bool,
+    /// The loss ledger, for sinks that tell of it.
+    pub losses: &'t Losses,
 }
 
 /// A place that takes records.
@@ -189,7 +192,13 @@ impl Sinks {
     }
 
     /// Lets every sink do what it can.
-    pub fn deliver(&mut self, queue: &mut RetryQueue<'_>, now: Now, epoll: &Epoll) {
+    pub fn deliver(
+        &mut self,
+        queue: &mut RetryQueue<'_>,
+        now: Now,
+        epoll: &Epoll,
+        losses: &Losses,
+    ) {
         for (at, sink) in self.sinks.iter_mut().enumerate() {
             let ready = core::mem::take(&mut self.ready[at]);
             let mut outbox = queue.outbox(at);
@@ -198,7 +207,7 @@ impl Sinks {
             if !(ready || owed || due) {
                 continue;
             }
-            let turn = Turn { now, epoll, token: Self::FIRST_TOKEN + at as u64, ready };
+            let turn = Turn { now, epoll, token: Self::FIRST_TOKEN + at as u64, ready, losses };
             match sink.deliver(&turn, &mut outbox) {
                 // It waits for a descriptor, if for anything: not for a time that has passed.
                 Ok(()) => outbox.wake(),

@@ -192,6 +192,7 @@ impl TcpSink {
             let message = Message::new(&mut self.scratch, self.exporter);
             if let Ok(mut message) = message {
                 let _ = message.counters(&counters);
+                let _ = message.losses(&turn.losses.of_sink(&outbox.count()));
                 let (bytes, count) = message.finish(not_yet(), 0);
                 // Without room it is told later.
                 let _ = replay.push(bytes, count);

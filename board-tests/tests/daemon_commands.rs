@@ -94,6 +94,26 @@ fn status_in_every_form() -> Outcome {
             assert_eq!(told(&format!("{prefix}{name}_total")), value.as_f64(), "{part}.{name}");
         }
     }
+    let losses = json["losses"].as_object().ok_or("no losses")?;
+    let bounds = [
+        ("best_effort", "exact"),
+        ("queue_policy", "exact"),
+        ("dying_budget", "exact"),
+        ("sink_removed", "exact"),
+        ("valve", "at_least"),
+        ("unheard", "at_least"),
+        ("power_cut", "at_least"),
+        ("vanished_unseen", "at_least"),
+        ("malformed", "at_most"),
+        ("truncated", "at_most"),
+        ("table_full", "at_most"),
+    ];
+    assert_eq!(losses.len(), bounds.len(), "{losses:?}");
+    for (cause, bound) in bounds {
+        assert_eq!((&losses[cause]["bound"], &losses[cause]["flows"]), (&bound.into(), &0.into()));
+        let labels = format!("loss_flows_total{{cause=\"{cause}\",bound=\"{bound}\"}}");
+        assert_eq!(told(&labels), Some(0.0), "{cause}");
+    }
     Ok(())
 }
 

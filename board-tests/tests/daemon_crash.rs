@@ -169,6 +169,11 @@ fn told(status: &Status, missing: u64) {
     assert!(status.number("valve_to_s") <= status.number("boot_s"));
     let lost = status.number("valve_lost");
     assert!(lost > 0 && lost <= missing, "{lost} of {missing}");
+    let valve = &status.0["losses"]["valve"];
+    assert_eq!((&valve["bound"], valve["flows"].as_u64()), (&"at_least".into(), Some(lost)));
+    let [from, to] = ["from", "to"].map(|edge| valve[edge].as_u64().unwrap_or(0));
+    assert_eq!(to - from, status.number("valve_to_s") - status.number("valve_from_s"));
+    assert!(from > 1_600_000_000, "since 1970: {valve}");
 }
 
 /// A worker that does not read for `stall_s`: then the kernel lets go, far below the budget.

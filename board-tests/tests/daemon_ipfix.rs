@@ -32,6 +32,7 @@ fn main() -> std::process::ExitCode {
         alone("nfacctd_is_told_of_every_flow", || every_field(Kind::Nfacctd)),
         alone("a_collector_that_is_stopped_and_killed_misses_nothing", stopped_and_killed),
         alone("a_worker_that_is_killed_sends_again", killed_worker),
+        alone("another_window_size_after_a_crash_loses_nothing", another_window),
         alone("options_tell_what_was_exported", options),
     ])
 }
@@ -216,6 +217,33 @@ fn killed_worker() -> Outcome {
     assert_eq!(distinct(&all), COUNT as usize);
     let status = place.scene.rest(0)?;
     assert!(status.number("worker_restarts") >= 4, "{status:?}");
+    Ok(())
+}
+
+/// Sent, acknowledged by the collector's kernel and not read by the collector; then all of them
+/// die, and the next daemon has another window.
+fn another_window() -> Outcome {
+    const MORE: &str = "[[sink]]\ntype = \"ipfix\"\ncollector = \"127.0.0.1:4739\"\n\
+        replay_bytes = \"400KiB\"\n";
+    let mut place = Place::new(Kind::PythonTcp, Some(64 << 10), TCP)?;
+    place.scene.churn(&NATTED, 1_000, 500)?;
+    place.keys(1_000, 30)?;
+    place.collector.signal(Signal::SIGSTOP)?;
+    complete(&place.scene.loader.churn(&NATTED, 1_000..1_400, 100)?)?;
+    let sent = |status: &board_tests::daemon::Status| status.sinks()[1]["delivered"] == 1_400;
+    let status = place.scene.tested.wait("the records to be in the window", 20, sent)?;
+    assert!(status.sinks()[1]["unconfirmed"].as_u64() >= Some(400));
+    let Place { scene: Scene { netns, loader, mut tested }, mut collector, _directory } = place;
+    tested.signal(Signal::SIGKILL)?;
+    let directory = tested.directory();
+    drop(tested);
+    collector.kill()?;
+    let settings = Settings { capacity: 65_536, more: MORE, ..Settings::default() };
+    let tested = Tested::start_at(&netns, &settings, directory)?;
+    collector.start_anew(&netns)?;
+    let place = Place { scene: Scene { netns, loader, tested }, collector, _directory };
+    let all = place.keys(1_400, 60)?;
+    assert_eq!(distinct(&all), 1_400);
     Ok(())
 }
 

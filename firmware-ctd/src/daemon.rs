@@ -15,6 +15,7 @@ pub mod event_loop;
 pub mod lines;
 pub mod listeners;
 pub mod log;
+mod losses;
 pub mod netlink;
 pub mod restore;
 pub mod selftest;

@@ -46,12 +46,15 @@ pub const TEMPLATE_IPV6: u16 = 257;
 /// Options template of the exporter's counters.
 pub const TEMPLATE_COUNTERS: u16 = 258;
 
+/// Options template of what was not sent, by cause.
+pub const TEMPLATE_LOSSES: u16 = 259;
+
 /// The version in a message's header (RFC 7011, section 3.1).
 const VERSION: u16 = 10;
 /// Bytes of a message's header.
 const HEADER: usize = 16;
 /// Counts the changes of the templates in this program's history: part of [`Exporter::layout`].
-const TEMPLATES: u32 = 1;
+const TEMPLATES: u32 = 2;
 
 /// Who exports: fixed at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod exit;
 pub mod filter;
 pub mod hash;
 pub mod ipfix;
+pub mod losses;
 pub mod nearest;
 pub mod pressure;
 pub mod probe;

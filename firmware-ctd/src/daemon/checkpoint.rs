@@ -7,11 +7,11 @@
 //!
 //! Nothing here waits: not for the kernel, not for the process, not for the storage.
 
-mod after;
-mod files;
-mod hand_over;
-mod load;
-mod router;
+pub mod after;
+pub mod files;
+pub mod hand_over;
+pub mod load;
+pub mod router;
 pub mod saver;
 
 use std::io::{self, Read};

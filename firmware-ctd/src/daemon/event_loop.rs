@@ -35,6 +35,7 @@ use super::{clock, listeners, log as log_backend};
 use crate::config::Config;
 use crate::engine::{Engine, EventPath, Output, Source};
 use crate::limited;
+use crate::losses::{Growth, Losses};
 use crate::pressure::{Pressure, State};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::Messages;
@@ -106,6 +107,10 @@ pub struct EventLoop<'m> {
     nap: Option<Duration>,
     settings_at: Instant,
     signal: Option<Signal>,
+    /// When flows were found to have vanished.
+    vanished: Growth,
+    /// The loss ledger, as sinks tell of it.
+    losses: Losses,
 }
 
 #[derive(Debug)]
@@ -141,6 +146,8 @@ impl<'m> EventLoop<'m> {
         }
         let mut this = Self {
             tested: engine.settings().events,
+            vanished: Growth::at(engine.ledger().vanished_unseen),
+            losses: Losses::default(),
             engine,
             edge,
             facts,
@@ -257,6 +264,7 @@ impl<'m> EventLoop<'m> {
         self.watch_backlog(now);
         self.save(now);
         self.commit();
+        self.note_losses(now);
         self.check_settings(now.boot);
         self.serve_watchers(now);
         Ok(())

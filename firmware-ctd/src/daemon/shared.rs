@@ -6,9 +6,12 @@
 //!
 //! While the supervisor lives, a new worker takes over where the last one was killed. When both are
 //! gone, the file is still there (not over a reboot: `/var/run` is memory), and the next daemon of
-//! the same boot and sizes takes it over. A lock on the file tells that a daemon lives; it goes with
+//! the same boot takes it over; what it owes and has counted also under other sizes or with other
+//! sinks (see `carry`). A lock on the file tells that a daemon lives; it goes with
 //! the processes, however they end. Where no file can be made, the memory is of no file: it then
 //! outlives workers only, which is said in the log.
+
+mod carry;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,11 +23,11 @@ use super::sink::Sinks;
 use super::sys::{self, Batch, Mapping};
 use crate::config::Config;
 use crate::engine::Sizes;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, WallTime};
 
 const MAGIC: u32 = 0x6663_7453;
 /// Of the layout of everything in the mapping.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Datagrams read by one call; a DESTROY is below 700 bytes, a NEW with all that it can have below
 /// 1,400.
@@ -40,9 +43,11 @@ mod word {
     pub(super) const MAGIC: usize = 0;
     /// Version, sizes, boot id: what must be equal to take the memory over.
     pub(super) const IDENTITY: usize = 1;
-    pub(super) const IDENTITY_WORDS: usize = 10;
+    pub(super) const IDENTITY_WORDS: usize = 11;
     pub(super) const FIRST_COUNTER: usize = 16;
 }
+
+type Identity = [u32; word::IDENTITY_WORDS];
 
 /// What processes tell each other, a word each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +110,15 @@ pub enum Word {
     ClockStepped,
     /// What a clock that is set means for restored flows has been done.
     ClockSettled,
+    /// When the first flow was noticed whose end nobody had told, in seconds since boot.
+    VanishedFrom,
+    /// And the last one.
+    VanishedTo,
+    /// See [`Words::set_unknown_since`].
+    UnknownSince,
 }
+
+const _: () = assert!((Word::UnknownSince as usize) < Mapping::SHARED);
 
 /// The words that all processes use.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +139,12 @@ impl Words {
     /// Adds to a word; stays at its greatest value.
     pub fn add(self, word: Word, more: u32) {
         self.set(word, self.get(word).saturating_add(more));
+    }
+
+    /// What ended in an earlier boot after this moment is unknown: the power was cut, and nothing
+    /// newer had been saved.
+    pub fn set_unknown_since(self, saved: WallTime) {
+        self.set(Word::UnknownSince, crate::losses::seconds(saved).max(1));
     }
 
     /// The worker does something.
@@ -182,9 +201,10 @@ impl Shared {
             + Batch::words(BATCH, STATE_BYTES)
             + sizes.words()
             + Sinks::words(config);
-        let identity = identity(sizes, boot_id);
+        let identity = identity(sizes, Sinks::layout(config), boot_id);
         let path = path(&config.control.socket);
-        let (file, taken_over) = match open_locked(&path, words as u64 * 4, &identity) {
+        let is = (config, sizes, boot_id);
+        let (file, taken_over) = match open_locked(&path, is, (&identity, words as u64 * 4)) {
             Ok((file, taken_over)) => (Some(file), taken_over),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => {
@@ -241,40 +261,48 @@ fn path(socket: &Path) -> PathBuf {
     socket.with_extension("state")
 }
 
-fn identity(sizes: &Sizes, boot_id: [u8; 16]) -> [u32; word::IDENTITY_WORDS] {
+/// The boot id is its end.
+fn identity(sizes: &Sizes, sinks: u32, boot_id: [u8; 16]) -> Identity {
     let [a, b, c, d] = crate::words::of_bytes(boot_id);
     let Sizes { capacity, extensions, remember, queue } = *sizes;
     let words = u32::try_from(sizes.words()).unwrap_or(u32::MAX);
-    [VERSION, capacity, extensions, remember, queue, words, a, b, c, d]
+    [VERSION, capacity, extensions, remember, queue, words, sinks, a, b, c, d]
 }
 
 /// Opens and locks the file, at its size; whether what is in it can be taken over. If not, it is
 /// all zero.
 fn open_locked(
     path: &Path,
-    len: u64,
-    identity: &[u32; word::IDENTITY_WORDS],
+    is: (&Config, &Sizes, [u8; 16]),
+    (identity, len): (&Identity, u64),
 ) -> io::Result<(File, bool)> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    let mut options = OpenOptions::new();
-    let file =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = new_file(path)?;
     lock(&file)?;
-    let taken_over = is_of(&file, identity).unwrap_or(false);
-    if !taken_over {
-        if file.metadata()?.len() > 0 {
-            log::warn!(
-                "{}: left under other sizes or before a reboot; what was owed in it is lost",
-                path.display()
-            );
+    if is_of(&file, identity).unwrap_or(false) {
+        return Ok((file, true));
+    }
+    if file.metadata()?.len() > 0 {
+        let shown = path.display();
+        match carry::carry(path, &file, is, (identity, len)) {
+            Ok(Some(new)) => return Ok((new, true)),
+            Ok(None) => log::warn!(
+                "{shown}: left by another version or before a reboot, or damaged; what was owed in \
+                 it is lost"
+            ),
+            Err(error) => log::warn!("{shown}: {error}; what was owed in it is lost"),
         }
         file.set_len(0)?;
     }
-    // With other sinks, what they keep takes another room at the end.
     file.set_len(len)?;
-    Ok((file, taken_over))
+    Ok((file, false))
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Locks the file. A worker whose supervisor was killed holds it for a moment longer.
@@ -288,7 +316,7 @@ fn lock(file: &File) -> io::Result<()> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn is_of(file: &File, identity: &[u32; word::IDENTITY_WORDS]) -> io::Result<bool> {
+fn is_of(file: &File, identity: &Identity) -> io::Result<bool> {
     let mut bytes = [0; 4 * (word::IDENTITY + word::IDENTITY_WORDS)];
     file.read_exact_at(&mut bytes, 0)?;
     let mut words = bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));

@@ -24,6 +24,8 @@ use nix::sys::epoll::Epoll;
 
 use crate::config::{self, Config, Transport};
 use crate::hash::KeyHash;
+use crate::ipfix::replay::{self, Replay};
+use crate::losses::Losses;
 use crate::retry::{MOST_SINKS, Outbox, RetryQueue, SinkCount, SinkId};
 use crate::time::{Duration, Instant, Now};
 
@@ -42,6 +44,8 @@ pub struct Turn<'t> {
     pub token: u64,
     /// Something happened at a descriptor of the sink's.
     pub ready: bool,
+    /// The loss ledger, for sinks that tell of it.
+    pub losses: &'t Losses,
 }
 
 /// A place that takes records.
@@ -160,13 +164,46 @@ impl Sinks {
     /// Words of memory that outlive a worker.
     #[must_use]
     pub fn words(config: &Config) -> usize {
-        let words = config.sinks.iter().map(|sink| match sink {
-            config::Sink::Ipfix(ipfix) if ipfix.transport == Transport::Tcp => {
-                TcpSink::words(ipfix)
+        tcp_sinks(config).map(|(_, ipfix)| TcpSink::words(ipfix)).sum()
+    }
+
+    /// A number for how that memory is cut: what another configuration left is found in its place
+    /// under the same number only.
+    #[must_use]
+    pub fn layout(config: &Config) -> u32 {
+        let mut hash = KeyHash::new32([0, 0]);
+        for (sink, ipfix) in tcp_sinks(config) {
+            let words = u32::try_from(TcpSink::words(ipfix)).unwrap_or(u32::MAX);
+            hash.words(&[TcpSink::layout(ipfix, id(sink)), words]);
+        }
+        hash.finish32()
+    }
+
+    /// Fills that memory (all zero) with what another configuration left in its own. How many
+    /// records were sent, may never have been read, and have no place any more.
+    pub fn carry(config: &Config, mut before: &mut [u32], memory: &mut [u32]) -> u32 {
+        let mut left_out = 0;
+        while let Some((words, layout)) = replay::extent(before) {
+            let (old, rest) = core::mem::take(&mut before).split_at_mut(words);
+            before = rest;
+            let Ok((old, _)) = Replay::open(old, layout) else { break };
+            let mut free = &mut *memory;
+            let mut place = None;
+            for (sink, ipfix) in tcp_sinks(config) {
+                let (own, rest) = free.split_at_mut(TcpSink::words(ipfix));
+                free = rest;
+                if TcpSink::layout(ipfix, id(sink)) == layout {
+                    place = Some(own);
+                    break;
+                }
             }
-            _ => 0,
-        });
-        words.sum()
+            let new = place.and_then(|own| Replay::open(own, layout).ok());
+            left_out += match new {
+                Some((mut new, _)) => new.take_in(&old),
+                None => old.records_held(),
+            };
+        }
+        left_out
     }
 
     /// The sinks of a configuration as the queue knows them.
@@ -189,7 +226,13 @@ impl Sinks {
     }
 
     /// Lets every sink do what it can.
-    pub fn deliver(&mut self, queue: &mut RetryQueue<'_>, now: Now, epoll: &Epoll) {
+    pub fn deliver(
+        &mut self,
+        queue: &mut RetryQueue<'_>,
+        now: Now,
+        epoll: &Epoll,
+        losses: &Losses,
+    ) {
         for (at, sink) in self.sinks.iter_mut().enumerate() {
             let ready = core::mem::take(&mut self.ready[at]);
             let mut outbox = queue.outbox(at);
@@ -198,7 +241,7 @@ impl Sinks {
             if !(ready || owed || due) {
                 continue;
             }
-            let turn = Turn { now, epoll, token: Self::FIRST_TOKEN + at as u64, ready };
+            let turn = Turn { now, epoll, token: Self::FIRST_TOKEN + at as u64, ready, losses };
             match sink.deliver(&turn, &mut outbox) {
                 // It waits for a descriptor, if for anything: not for a time that has passed.
                 Ok(()) => outbox.wake(),
@@ -235,6 +278,14 @@ impl Sinks {
         let sinks = self.sinks.iter().enumerate();
         sinks.map(|(at, sink)| (sink.state(), queue.count_of(at)))
     }
+}
+
+/// The sinks that have memory that outlives a worker.
+fn tcp_sinks(config: &Config) -> impl Iterator<Item = (&config::Sink, &config::IpfixSink)> {
+    config.sinks.iter().filter_map(|sink| match sink {
+        config::Sink::Ipfix(ipfix) if ipfix.transport == Transport::Tcp => Some((sink, ipfix)),
+        _ => None,
+    })
 }
 
 fn grace(config: &Config) -> Duration {

@@ -3,6 +3,7 @@
 //! A status is written in parts, each small enough for a client's buffer.
 
 mod checkpoint;
+mod losses;
 mod processes;
 mod sinks;
 
@@ -167,7 +168,10 @@ impl Facts<'_, '_> {
             }
             1 => object(out, "stats", &self.engine.stats().all()),
             2 => object(out, "ledger", &self.engine.ledger().all()),
-            3 => self.json_malformed(out),
+            3 => {
+                self.json_malformed(out);
+                self.json_losses(out);
+            }
             4 => {
                 let numbers = self.pressure_numbers().into_iter().chain(self.process_numbers());
                 for (name, value, _) in numbers {
@@ -197,7 +201,10 @@ impl Facts<'_, '_> {
         match part {
             0 => metrics(out, "", "", "gauge", &self.gauges()),
             1 => metrics(out, "", "_total", "counter", &self.engine.stats().all()),
-            2 => metrics(out, "ledger_", "_total", "counter", &self.engine.ledger().all()),
+            2 => {
+                metrics(out, "ledger_", "_total", "counter", &self.engine.ledger().all());
+                self.prometheus_losses(out);
+            }
             3 => metrics(out, "", "", "gauge", &self.others()),
             4 => self.prometheus_malformed(out),
             5 => {
@@ -237,6 +244,7 @@ impl Facts<'_, '_> {
             2 => {
                 self.text_processes(out);
                 self.text_checkpoints(out);
+                self.text_losses(out);
                 nonzero(out, &self.engine.ledger().all());
             }
             5 => {

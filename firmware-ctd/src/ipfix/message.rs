@@ -15,8 +15,9 @@
 use super::element::{Family, elements};
 use super::{
     Exporter, ExporterCounters, Full, HEADER, MAX_MESSAGE, TEMPLATE_COUNTERS, TEMPLATE_IPV4,
-    TEMPLATE_IPV6, VERSION, counters, export_seconds, flow,
+    TEMPLATE_IPV6, TEMPLATE_LOSSES, VERSION, counters, export_seconds, flow,
 };
+use crate::losses::{Cause, Entry, Losses};
 use crate::record::Record;
 use crate::time::WallTime;
 use crate::wire::bytes::Buffer;
@@ -47,8 +48,10 @@ struct Set {
 enum Part<'a> {
     Template(Family),
     OptionsTemplate,
+    LossTemplate,
     Flow(&'a Record),
     Counters(&'a ExporterCounters),
+    Loss(Cause, &'a Entry),
 }
 
 impl<'b> Message<'b> {
@@ -70,8 +73,12 @@ impl<'b> Message<'b> {
     /// # Errors
     /// They do not fit: none of them was appended.
     pub fn templates(&mut self) -> Result<(), Full> {
-        let parts = [Part::Template(Family::V4), Part::Template(Family::V6), Part::OptionsTemplate];
-        self.append(&parts)
+        self.append(&[
+            Part::Template(Family::V4),
+            Part::Template(Family::V6),
+            Part::OptionsTemplate,
+            Part::LossTemplate,
+        ])
     }
 
     /// Appends the record of an ended flow.
@@ -88,6 +95,15 @@ impl<'b> Message<'b> {
     /// It does not fit: the message is as it was.
     pub fn counters(&mut self, counters: &ExporterCounters) -> Result<(), Full> {
         self.append_record(Part::Counters(counters))
+    }
+
+    /// Appends a record for each cause by which something was lost.
+    ///
+    /// # Errors
+    /// Not all of them fit: those that did are there.
+    pub fn losses(&mut self, losses: &Losses) -> Result<(), Full> {
+        let mut there = losses.iter().filter(|(_, entry)| !entry.is_empty());
+        there.try_for_each(|(cause, entry)| self.append_record(Part::Loss(cause, entry)))
     }
 
     /// Data records so far, those of counters included.
@@ -165,9 +181,10 @@ impl Part<'_> {
     const fn set(&self) -> u16 {
         match self {
             Self::Template(_) => SET_TEMPLATES,
-            Self::OptionsTemplate => SET_OPTIONS_TEMPLATES,
+            Self::OptionsTemplate | Self::LossTemplate => SET_OPTIONS_TEMPLATES,
             Self::Flow(record) => template_id(flow::family(record)),
             Self::Counters(_) => TEMPLATE_COUNTERS,
+            Self::Loss(..) => TEMPLATE_LOSSES,
         }
     }
 
@@ -175,8 +192,10 @@ impl Part<'_> {
         match self {
             Self::Template(family) => put_template(buffer, exporter, *family),
             Self::OptionsTemplate => counters::put_template(buffer),
+            Self::LossTemplate => counters::put_loss_template(buffer),
             Self::Flow(record) => flow::put(buffer, exporter, record),
             Self::Counters(counters) => counters::put(buffer, exporter, counters),
+            Self::Loss(cause, entry) => counters::put_loss(buffer, exporter, *cause, entry),
         }
     }
 }

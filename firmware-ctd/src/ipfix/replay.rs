@@ -29,9 +29,12 @@
 //! Limits: [`MAX_WORDS`] words, messages of [`MAX_MESSAGE`](super::MAX_MESSAGE) bytes; a message
 //! takes 4 bytes more than it has, rounded up to words.
 
+mod carry;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test")]
 mod tests;
+
+pub use carry::extent;
 
 use core::fmt;
 use core::sync::atomic::{Ordering, compiler_fence};

@@ -4,7 +4,9 @@ mod others;
 mod tables;
 
 use super::*;
+use crate::losses::{Cause as LossCause, Losses, Span};
 use crate::record::{Cause, Kind, Record, RecordKey};
+use crate::retry::Lost;
 use crate::table::L4State;
 use crate::wire::{Counters, L4, Protocol, Status, Tuple};
 

@@ -19,7 +19,7 @@ use crate::daemon::restore::{self, Outcome, Plan};
 use crate::daemon::shared::{Word, Words};
 use crate::engine::Engine;
 use crate::restore::{FlowSource, Refusal, Timeouts};
-use crate::time::{Duration, Instant, NANOS_PER_MILLI, NANOS_PER_SEC, Now};
+use crate::time::{Duration, Instant, NANOS_PER_MILLI, Now, WallTime};
 
 /// An image that is gone on with.
 #[derive(Clone, Debug)]
@@ -152,8 +152,7 @@ impl Loaded {
         }
         self.recall_words(&mut reader, engine, now)?;
         if self.rebooted && !self.facts.orderly {
-            let since_s = self.facts.wall_ns / NANOS_PER_SEC;
-            engine.ledger_mut().unknown_since_s = since_s;
+            words.set_unknown_since(WallTime::from_nanos(self.facts.wall_ns));
         }
         words.set(Word::Recalled, 1);
         Ok(())

@@ -24,7 +24,7 @@ impl EventLoop<'_> {
 
     /// Delivers to the sinks, and decides whether destroys are read.
     pub(super) fn deliver(&mut self, now: Now) {
-        self.edge.sinks.deliver(self.engine.queue_mut(), now, &self.inner);
+        self.edge.sinks.deliver(self.engine.queue_mut(), now, &self.inner, &self.losses);
         let queue = self.engine.queue();
         let (room, capacity) = (queue.room(), queue.capacity());
         if self.pressure.room(now.boot, room, capacity) {

@@ -3,10 +3,10 @@
 use super::super::log::{InWords, RateLimit};
 use super::super::shared::Word;
 use super::{EventLoop, take};
-use crate::daemon::clock;
+use crate::daemon::{clock, losses};
 use crate::engine::Source;
 use crate::limited;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 impl EventLoop<'_> {
     /// Handles what a worker that was killed had received, as it would have done.
@@ -28,6 +28,18 @@ impl EventLoop<'_> {
     /// What the batch of destroys at hand counted is in force.
     pub(super) fn commit(&mut self) {
         self.engine.commit(self.batches.destroy.number());
+    }
+
+    /// Brings the loss ledger up to date.
+    pub(super) fn note_losses(&mut self, now: Now) {
+        let words = self.facts.words;
+        let span = [words.get(Word::VanishedFrom), words.get(Word::VanishedTo)];
+        let count = self.engine.ledger().vanished_unseen;
+        if let Some([from_s, to_s]) = self.vanished.noticed(now.boot, count, span) {
+            words.set(Word::VanishedFrom, from_s);
+            words.set(Word::VanishedTo, to_s);
+        }
+        self.losses = losses::collect(&self.engine, words, now);
     }
 
     /// The supervisor has opened the valve, and this worker lives: closes it, and counts.

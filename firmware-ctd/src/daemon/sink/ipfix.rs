@@ -139,6 +139,7 @@ impl UdpSink {
         // They fit (tested).
         let _ = message.templates();
         let _ = message.counters(&counters(self.sent, outbox));
+        let _ = message.losses(&turn.losses.of_sink(&outbox.count()));
         let sequence = outbox.note()[0];
         let (bytes, count) = message.finish(turn.now.wall, sequence);
         self.send(turn, bytes)?;

@@ -521,3 +521,40 @@ fn nothing_is_freed_unread_and_nothing_is_lost() {
     let lists = (prop::collection::vec(op(), 0..400), 23_usize..120, 0_usize..200);
     runner.run(&lists, |(ops, capacity, window)| run(&ops, capacity, window)).unwrap();
 }
+
+#[test]
+fn a_window_of_another_size_takes_the_newest_in() {
+    const LENGTHS: [u16; 5] = [100, 33, 60, 17, 90];
+    let mut before = vec![0; words(400)];
+    let mut old = open(&mut before);
+    // Once round, so that the messages do not begin where the memory does.
+    for id in 0..3 {
+        old.push(&message(80, id), 1).unwrap();
+    }
+    send_all(&mut old, 1);
+    assert_eq!(old.acknowledged(0, 0), 3);
+    let all: Vec<_> = (10..).zip(LENGTHS).map(|(id, len)| message(len, id)).collect();
+    for message in &all {
+        old.push(message, 7).unwrap();
+    }
+    for (bytes, fit) in [(4096, 5), (400, 5), (250, 4), (180, 2), (100, 1), (60, 0)] {
+        let mut after = vec![0; words(bytes)];
+        let mut new = open(&mut after);
+        assert_eq!(new.take_in(&old), (5 - fit) * 7, "{bytes}");
+        assert_eq!(new.records_held(), fit * 7);
+        let newest = &all[5 - fit as usize..];
+        let sent = send_all(&mut new, 1);
+        let expected: Vec<u8> =
+            (0..).zip(newest).flat_map(|(at, message)| stamped(message, 1, at * 7)).collect();
+        assert_eq!(sent, expected, "{bytes}");
+        assert_eq!(new.records_again(), u64::from(fit * 7), "they may have been read already");
+        let capacity = u32::try_from(bytes.div_ceil(4)).unwrap();
+        let (again, found) = Replay::open(&mut after, LAYOUT).unwrap();
+        assert_eq!(
+            (found, again.records_held(), again.capacity),
+            (Found::Adopted, fit * 7, capacity)
+        );
+        assert_eq!(extent(&after), Some((words(bytes), LAYOUT)));
+    }
+    assert_eq!((extent(&[]), extent(&[0; 40])), (None, None));
+}

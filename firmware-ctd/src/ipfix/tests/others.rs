@@ -49,6 +49,12 @@ fn read(parser: &mut NetflowParser, message: &[u8]) -> Read {
                 read.templates.extend(all.iter().map(|it| (it.template_id, it.field_count, 0)));
                 continue;
             }
+            FlowSetBody::OptionsTemplates(all) => {
+                let ids =
+                    all.iter().map(|it| (it.template_id, it.field_count, it.scope_field_count));
+                read.templates.extend(ids);
+                continue;
+            }
             FlowSetBody::OptionsTemplate(it) => {
                 read.templates.push((it.template_id, it.field_count, it.scope_field_count));
                 continue;
@@ -135,15 +141,19 @@ fn expected(record: &Record, enterprise: Option<u32>) -> (u16, Fields) {
 fn every_field_is_read_back() {
     for exporter in [PLAIN, OWN] {
         let counters = ExporterCounters { messages: 1, lost_octets: 6, ..Default::default() };
+        let mut losses = Losses::default();
+        losses.set_flows(LossCause::Unheard, 0, Some(Span { from_s: 4, to_s: 5 }));
+        losses.set_flows(LossCause::TableFull, 8, None);
         let (bytes, count) = message(exporter, |it| {
             it.templates().unwrap();
             [ipv4(), echo(), ipv6()].iter().for_each(|record| it.push(record).unwrap());
             it.counters(&counters).unwrap();
+            it.losses(&losses).unwrap();
         });
         let seen = read(&mut NetflowParser::default(), &bytes);
         let fields = if exporter.enterprise.is_some() { 21 } else { 19 };
         assert_eq!(seen.header[1..], [1_795_289_300, 0x0102_0304, 7]);
-        assert_eq!(seen.templates, [(256, fields, 0), (257, fields, 0), (258, 7, 1)]);
+        assert_eq!(seen.templates, [(256, fields, 0), (257, fields, 0), (258, 7, 1), (259, 7, 2)]);
         let mut all: Vec<_> = [ipv4(), echo(), ipv6()]
             .iter()
             .map(|record| expected(record, exporter.enterprise))
@@ -152,6 +162,19 @@ fn every_field_is_read_back() {
         let mut options = vec![field(144, None, &9_u32.to_be_bytes())];
         options.extend(values.map(|(number, value)| field(number, None, &value.to_be_bytes())));
         all.push((258, options));
+        for (name, flows, [from, to]) in
+            [("unheard at_least", 0, [4, 5]), ("table_full at_most", 8, [0, 0])]
+        {
+            let mut loss = vec![field(144, None, &9_u32.to_be_bytes())];
+            loss.push(field(335, None, name.as_bytes()));
+            for (number, value) in [(166, flows), (167, 0), (168, 0)] {
+                loss.push(field(number, None, &u64::to_be_bytes(value)));
+            }
+            for (number, value) in [(150, from), (151, to)] {
+                loss.push(field(number, None, &u32::to_be_bytes(value)));
+            }
+            all.push((259, loss));
+        }
         assert_eq!(seen.records, all);
         assert_eq!(usize::from(count), all.len());
     }

@@ -67,7 +67,7 @@ const OWN_FIELDS: &str = "
 ";
 
 const OPTIONS_TEMPLATE: &str = "
-    0003 0026 | set of options templates, 38 bytes
+    0003 0048 | set of options templates, 72 bytes
     0102 0007 0001 | template 258, 7 fields, the first is the scope
     0090 0004 | exportingProcessId
     0029 0008 | exportedMessageTotalCount
@@ -76,6 +76,14 @@ const OPTIONS_TEMPLATE: &str = "
     00a6 0008 | notSentFlowTotalCount
     00a7 0008 | notSentPacketTotalCount
     00a8 0008 | notSentOctetTotalCount
+    0103 0007 0002 | template 259, 7 fields, two of them are the scope
+    0090 0004 | exportingProcessId
+    014f ffff | selectorName, with its length before it
+    00a6 0008 | notSentFlowTotalCount
+    00a7 0008 | notSentPacketTotalCount
+    00a8 0008 | notSentOctetTotalCount
+    0096 0004 | flowStartSeconds
+    0097 0004 | flowEndSeconds
 ";
 
 const IPV4_RECORD: &str = "
@@ -108,7 +116,7 @@ const IPV6_RECORD: &str = "
 
 #[test]
 fn templates() {
-    let table = header("00ea")
+    let table = header("010c")
         + "0002 00b4 | set of templates, 180 bytes\n"
         + "0100 0013 | template 256, 19 fields"
         + IPV4_FIELDS
@@ -122,7 +130,7 @@ fn templates() {
 
 #[test]
 fn templates_with_zone_and_mark() {
-    let table = header("010a")
+    let table = header("012c")
         + "0002 00d4 | set of templates, 212 bytes\n"
         + "0100 0015 | template 256, 21 fields"
         + IPV4_FIELDS
@@ -185,6 +193,45 @@ fn the_exporters_counters() {
         + "0000000000000001 0000000000000002 0000000000000003 |\n"
         + "0000000000000004 0000000000000005 ffffffffffffffff |";
     assert_eq!(message(PLAIN, |it| it.counters(&counters).unwrap()), (hex(&table), 1));
+}
+
+#[test]
+fn what_was_lost_by_each_cause() {
+    let mut losses = Losses::default();
+    losses.set(LossCause::QueuePolicy, Lost { records: 1, packets: 2, bytes: 3 }, None);
+    let span = Span { from_s: 0x6b01_0203, to_s: 0x6b01_0204 };
+    losses.set_flows(LossCause::Valve, 7, Some(span));
+    let table = header("007e")
+        + "0103 006e | set 259, 110 bytes\n"
+        + "00000009 | exporting process 9\n"
+        + "12 71756575655f706f6c696379206578616374 | queue_policy exact\n"
+        + "0000000000000001 0000000000000002 0000000000000003 00000000 00000000 |\n"
+        + "00000009 |\n"
+        + "0e 76616c76652061745f6c65617374 | valve at_least\n"
+        + "0000000000000007 0000000000000000 0000000000000000 6b010203 6b010204 |";
+    assert_eq!(message(PLAIN, |it| it.losses(&losses).unwrap()), (hex(&table), 2));
+    let nothing = message(PLAIN, |it| it.losses(&Losses::default()).unwrap());
+    assert_eq!(nothing, (hex(&header("0010")), 0));
+}
+
+/// The messages of the counters: by UDP with the templates, by TCP in the shortest one that there
+/// is, of the smallest window.
+#[test]
+fn counters_and_all_losses_fit_into_one_message() {
+    let mut losses = Losses::default();
+    for cause in LossCause::ALL {
+        losses.set_flows(cause, u64::MAX, Some(Span::default()));
+    }
+    for (room, templates) in [(super::UDP_MESSAGE, true), ((16 << 10) / 16, false)] {
+        let mut buffer = vec![0; room];
+        let mut it = Message::new(&mut buffer, OWN).unwrap();
+        if templates {
+            it.templates().unwrap();
+        }
+        it.counters(&ExporterCounters::default()).unwrap();
+        it.losses(&losses).unwrap();
+        assert_eq!(usize::from(it.records()), 1 + LossCause::ALL.len());
+    }
 }
 
 #[test]

@@ -85,6 +85,13 @@ impl TcpSink {
         crate::ipfix::replay::words(config.replay_bytes as usize)
     }
 
+    /// The layout of what is kept in it: a window of the same layout belongs to the same sink.
+    #[must_use]
+    pub fn layout(config: &config::IpfixSink, id: u64) -> u32 {
+        let [low, _] = crate::words::halves(id);
+        exporter(config).layout() ^ low
+    }
+
     /// A sink to the configured collector. `memory` is what [`Self::words`] asks for; what a
     /// predecessor had sent and may not have been read is there.
     #[must_use]
@@ -95,8 +102,7 @@ impl TcpSink {
         memory: &'static mut [u32],
     ) -> Self {
         let exporter = exporter(config);
-        let [low, _] = crate::words::halves(id);
-        let opened = Replay::open(memory, exporter.layout() ^ low).ok();
+        let opened = Replay::open(memory, Self::layout(config, id)).ok();
         if let Some((_, Found::OtherLayout { records })) = &opened {
             log::warn!("sink {target}: {records} sent records may never have been read");
         }
@@ -192,6 +198,7 @@ impl TcpSink {
             let message = Message::new(&mut self.scratch, self.exporter);
             if let Ok(mut message) = message {
                 let _ = message.counters(&counters);
+                let _ = message.losses(&turn.losses.of_sink(&outbox.count()));
                 let (bytes, count) = message.finish(not_yet(), 0);
                 // Without room it is told later.
                 let _ = replay.push(bytes, count);

@@ -131,7 +131,6 @@ pub fn flow(ct: &Conntrack<'_>) -> Option<SavedFlow> {
             },
             synproxy: told(ct.synproxy),
             zone_reply: ct.zone_reply,
-            base: None,
         },
     })
 }

@@ -143,8 +143,8 @@ impl Off {
         let Self { orphans, binary, flash, boots, more } = self;
         let options = orphans.options();
         let boots = boots + 1;
-        let (lab, daemon) = orphans
-            .power_on(|netns| start(netns, &binary, flash.path(), boots, &more))?;
+        let (lab, daemon) =
+            orphans.power_on(|netns| start(netns, &binary, flash.path(), boots, &more))?;
         Ok(Scene { lab, daemon, options, binary, flash, boots, more })
     }
 }

@@ -18,7 +18,8 @@ const LONGEST_S: u64 = 30 * 86_400;
 #[must_use]
 pub fn downtime_s(saved: &Facts, restored: Instant, now: Now) -> Option<u32> {
     let saved_s = saved.wall_ns / NANOS_PER_SEC;
-    let restored_s = (now.wall.as_nanos() / NANOS_PER_SEC).checked_sub(now.boot.since(restored).as_secs())?;
+    let restored_s =
+        (now.wall.as_nanos() / NANOS_PER_SEC).checked_sub(now.boot.since(restored).as_secs())?;
     if !saved.synchronised || saved_s < EARLIEST_S || restored_s < EARLIEST_S {
         return None;
     }

@@ -33,8 +33,8 @@ use crate::checkpoint::plan::{Place, Plan, Policy, Reason};
 use crate::checkpoint::{Facts, Keep, Section};
 use crate::config::Config;
 use crate::engine::{DumpWish, Engine, WishedDump};
-use crate::retry::BYTES_RECORD;
 use crate::limited;
+use crate::retry::BYTES_RECORD;
 use crate::time::{Duration, Instant, Now, WallTime};
 use after::After;
 use hand_over::HandOver;
@@ -159,10 +159,8 @@ impl Checkpoints {
         let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         let live = config.control.socket.with_extension("checkpoint");
         let directories = [live, of.directory.clone()];
-        let images = [0, 1].map(|at| Image {
-            generation: files::newest(&directories[at]),
-            ..Image::default()
-        });
+        let images = [0, 1]
+            .map(|at| Image { generation: files::newest(&directories[at]), ..Image::default() });
         Ok(Some(Self {
             directories,
             plan: Plan::new(policy(config), now, allowance),
@@ -308,12 +306,15 @@ impl Checkpoints {
                 }
                 match self.begin(&save, engine, now, epoll) {
                     Ok(phase) => save.phase = phase,
-                    Err(error) => return self.over(&save, now, 0, Outcome::failed(Step::Start, &error)),
+                    Err(error) => {
+                        return self.over(&save, now, 0, Outcome::failed(Step::Start, &error));
+                    }
                 }
             }
             Phase::Writing { saver, hand_over, generation } => {
                 let late = now.boot.since(save.began) > SAVE_PATIENCE;
-                let outcome = go_on(saver, hand_over, &mut self.buffer, engine, &self.keep, now, late);
+                let outcome =
+                    go_on(saver, hand_over, &mut self.buffer, engine, &self.keep, now, late);
                 if let Some(outcome) = outcome {
                     let generation = *generation;
                     saver.bury();

@@ -52,7 +52,17 @@ impl HandOver {
     /// Nothing is handed over yet.
     #[must_use]
     pub const fn new(ranks: usize, rest: bool) -> Self {
-        Self { ranks, rest, rank: 0, bucket: 0, skip: 0, waiting: 0..0, part: 0, walked: false, more: true }
+        Self {
+            ranks,
+            rest,
+            rank: 0,
+            bucket: 0,
+            skip: 0,
+            waiting: 0..0,
+            part: 0,
+            walked: false,
+            more: true,
+        }
     }
 
     /// Hands over what is taken now; whether that was all.

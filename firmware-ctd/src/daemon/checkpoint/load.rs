@@ -71,14 +71,8 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     let (path, reader) = found.image?;
     let facts = *reader.facts();
     let rebooted = facts.boot_id != boot_id;
-    let mut loaded = Loaded {
-        path,
-        facts,
-        rebooted,
-        at: now,
-        refused: Vec::new(),
-        keep: config.keep.clone(),
-    };
+    let mut loaded =
+        Loaded { path, facts, rebooted, at: now, refused: Vec::new(), keep: config.keep.clone() };
     if let Some(at_s) = words.get(Word::RestoredAt).checked_sub(1) {
         // A daemon before this one made them, and died before it could say which.
         loaded.at.boot = Instant::BOOT + Duration::from_secs(u64::from(at_s));
@@ -121,7 +115,9 @@ fn make(
 fn note(outcome: &Outcome, words: Words) {
     let Outcome { flows, expectations } = outcome;
     let of = |why| flows.refused_as(why);
-    let others = of(Refusal::Denied).saturating_add(of(Refusal::Other)).saturating_add(of(Refusal::NoHelper));
+    let others = of(Refusal::Denied)
+        .saturating_add(of(Refusal::Other))
+        .saturating_add(of(Refusal::NoHelper));
     for (word, count) in [
         (Word::Restored, flows.created),
         (Word::RestoredExpects, expectations.created),

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn other_words_are_no_addresses() {
-        for words in [&[][..], &[2, 0, 1, 4, 5, 0, 0, 0], &[1, 0, 9, 4], &[1, 0, 1, 5, 0, 0, 0, 0]] {
+        for words in [&[][..], &[2, 0, 1, 4, 5, 0, 0, 0], &[1, 0, 9, 4], &[1, 0, 1, 5, 0, 0, 0, 0]]
+        {
             assert_eq!(addresses(words), Addresses::default(), "{words:?}");
         }
     }

@@ -153,7 +153,8 @@ impl Outcome {
 /// Does the job, tells the worker what became of it, and ends the process.
 pub fn run(job: &Job, mut socket: UnixStream) -> ! {
     sys::close_all_but(std::os::fd::AsFd::as_fd(&socket));
-    let outcome = save(job, &mut socket).unwrap_or_else(|(step, error)| Outcome::failed(step, &error));
+    let outcome =
+        save(job, &mut socket).unwrap_or_else(|(step, error)| Outcome::failed(step, &error));
     let words = outcome.to_words();
     let mut bytes = [0; Outcome::WORDS * 4];
     for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -200,7 +201,8 @@ struct Image<'m> {
 
 impl<'m> Image<'m> {
     fn new(job: &Job, memory: &'m mut EncoderMemory) -> io::Result<Self> {
-        let limit = Limit { bytes: Some(job.max_bytes), reserve: job.reserve_bytes.min(job.max_bytes / 2) };
+        let limit =
+            Limit { bytes: Some(job.max_bytes), reserve: job.reserve_bytes.min(job.max_bytes / 2) };
         Ok(Self {
             encoder: Encoder::new(memory, Vec::new(), &job.facts, limit).map_err(unencodable)?,
             digest: 0,

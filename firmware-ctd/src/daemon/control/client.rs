@@ -375,8 +375,11 @@ fn parse(line: &str, error: &mut Text<'_>) -> Option<State> {
             }
         }
         _ => {
-            let _ =
-                writeln!(error, "error {} not understood: status, flows, events or save", exit::USAGE);
+            let _ = writeln!(
+                error,
+                "error {} not understood: status, flows, events or save",
+                exit::USAGE
+            );
             None
         }
     }

@@ -32,7 +32,11 @@ impl Facts<'_, '_> {
             ("flash_saves", written.flash_saves, "images written to flash"),
             ("flash_bytes", written.flash_bytes, "bytes of them"),
             ("flash_erase_blocks", written.flash_blocks, "erase blocks of them"),
-            ("flash_blocks_left", u64::from(plan.allowance_blocks()), "erase blocks left of the day's"),
+            (
+                "flash_blocks_left",
+                u64::from(plan.allowance_blocks()),
+                "erase blocks left of the day's",
+            ),
             ("live_saves", written.live_saves, "images written to memory"),
             ("unchanged", written.unchanged, "saves not written: nothing had changed"),
             ("put_off", written.put_off, "saves that the flash budget put off"),
@@ -50,8 +54,16 @@ impl Facts<'_, '_> {
             ("refused_master", of(Word::RefusedMaster), "not made: their master was not there"),
             ("refused_full", of(Word::RefusedFull), "not made: the kernel's table was full"),
             ("refused_other", of(Word::RefusedOther), "not made, for another reason"),
-            ("deleted_address", of(Word::DeletedAddress), "deleted: their address was ours no more"),
-            ("clock_corrected", of(Word::ClockCorrected), "timeouts corrected by the stepped clock"),
+            (
+                "deleted_address",
+                of(Word::DeletedAddress),
+                "deleted: their address was ours no more",
+            ),
+            (
+                "clock_corrected",
+                of(Word::ClockCorrected),
+                "timeouts corrected by the stepped clock",
+            ),
             ("clock_dropped", of(Word::ClockDropped), "deleted: too old by the stepped clock"),
             ("images_refused", of(Word::ImagesRefused), "images that were not whole"),
         ]

@@ -7,6 +7,7 @@
 //! read; what is checked is everything.
 
 mod options;
+pub mod reboot;
 mod show;
 mod summary;
 

@@ -1,9 +1,9 @@
 //! `cargo demo`: see [`board_tests::demo`].
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use board_tests::demo::{Action, USAGE, run};
+use board_tests::demo::{Action, DemoError, USAGE, reboot, run};
 
 fn main() -> ExitCode {
     let mut out = io::stdout().lock();
@@ -12,12 +12,20 @@ fn main() -> ExitCode {
             let _ = out.write_all(USAGE.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Action::Run(options)) => match run(&options, &mut out) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(1),
-            Err(error) => fail(70, &error.to_string()),
-        },
+        Ok(Action::Run(options)) => end(run(&options, &mut out)),
+        Ok(Action::Reboot(options)) => {
+            let terminal = io::stdout().is_terminal();
+            end(reboot::run(&options, terminal, &mut out))
+        }
         Err(message) => fail(64, &format!("{message}; see cargo demo --help")),
+    }
+}
+
+fn end(done: Result<bool, DemoError>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => fail(70, &error.to_string()),
     }
 }
 

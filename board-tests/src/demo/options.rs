@@ -6,9 +6,11 @@ use lexopt::prelude::*;
 
 /// What `--help` says.
 pub const USAGE: &str = "\
-Watch firmware-ctd account real flows through a real NAT router, and check it.
+Watch firmware-ctd account real flows through a real NAT router, and check it;
+or watch a download go on although the router in its way reboots.
 
 Usage: cargo demo [OPTION]...
+       cargo demo reboot [--daemon PATH]
 
   --flows N      flows to make: 60 % TCP, 35 % UDP, 5 % ICMP        [2000]
   --seconds N    over how many seconds to begin them, at most 20     [8]
@@ -26,6 +28,8 @@ with 64 for a wrong option, with 70 if the demo could not be carried out.
 pub enum Action {
     /// Run the demo.
     Run(Options),
+    /// Run the one with the reboot.
+    Reboot(Options),
     /// Print [`USAGE`].
     Help,
 }
@@ -60,6 +64,7 @@ impl Action {
         I::Item: Into<std::ffi::OsString>,
     {
         let mut options = Options::default();
+        let mut reboot = false;
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             match argument {
@@ -71,10 +76,16 @@ impl Action {
                     options.daemon = Some(value.into());
                 }
                 Long("help") | Short('h') => return Ok(Self::Help),
+                Value(word) if word == "reboot" => reboot = true,
                 other => return Err(other.unexpected().to_string()),
             }
         }
-        Ok(Self::Run(options))
+        let other = Options { daemon: options.daemon.clone(), ..Options::default() };
+        match reboot {
+            false => Ok(Self::Run(options)),
+            true if options == other => Ok(Self::Reboot(options)),
+            true => Err("with reboot, only --daemon can be chosen".to_owned()),
+        }
     }
 }
 
@@ -109,6 +120,9 @@ mod tests {
         let arguments = ["--flows", "5", "--seconds=20", "--seed", "9", "--daemon", "/x"];
         assert_eq!(parse(&arguments), Ok(Action::Run(wanted)));
         assert_eq!(parse(&["--help"]), Ok(Action::Help));
+        let daemon = Options { daemon: Some("/x".into()), ..Options::default() };
+        assert_eq!(parse(&["reboot", "--daemon", "/x"]), Ok(Action::Reboot(daemon)));
+        assert!(parse(&["reboot", "--flows", "5"]).is_err());
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl Scene {
         })
     }
 
+    /// How one transfer stands that is not to go beyond `share` of a hundred.
+    pub fn standings_up_to(&mut self, stream: &mut Stream, share: u64) -> Standing {
+        let until = stream.bytes * share / 100;
+        stream.step(&mut self.lab.hosts, until)
+    }
+
     /// How each transfer stands.
     pub fn standings(&mut self, streams: &mut [Stream]) -> Vec<Standing> {
         let hosts = &mut self.lab.hosts;
@@ -140,11 +146,27 @@ impl Off {
     /// # Errors
     /// Where the machine forbids it, or when the daemon does not get ready.
     pub fn power_on(self) -> Result<Scene, LabError> {
+        self.power_on_after(|_, _| Ok(()))
+    }
+
+    /// The same, after `before`, which is given the new router and its boot id before the daemon
+    /// is started.
+    ///
+    /// # Errors
+    /// Those of `before` too.
+    pub fn power_on_after(
+        self,
+        before: impl FnOnce(&Netns, &str) -> Result<(), LabError>,
+    ) -> Result<Scene, LabError> {
         let Self { orphans, binary, flash, boots, more } = self;
         let options = orphans.options();
         let boots = boots + 1;
-        let (lab, daemon) =
-            orphans.power_on(|netns| start(netns, &binary, flash.path(), boots, &more))?;
+        let (lab, daemon) = orphans.power_on(|netns| {
+            let boot = BootId::new(flash.path(), boots)?;
+            let id = std::fs::read_to_string(boot.path()).context("reading a boot id")?;
+            before(netns, id.trim())?;
+            start(netns, &binary, flash.path(), boots, &more)
+        })?;
         Ok(Scene { lab, daemon, options, binary, flash, boots, more })
     }
 }

@@ -221,7 +221,7 @@ impl Checkpoints {
         let image = &self.images[index(Place::Flash)];
         let fresh = image.saved.is_some_and(|(at, _)| now.since(at) < FRESH);
         let under_way = self.save.as_ref().is_some_and(|save| save.place == Place::Flash);
-        if !under_way && !(fresh && engine.queue().is_empty()) {
+        if !(under_way || fresh && engine.queue().is_empty()) {
             self.plan.ask();
         }
     }
@@ -350,7 +350,7 @@ impl Checkpoints {
             digest: Some(image.outcome.digest)
                 .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
             owes: !engine.queue().is_empty(),
-            reserve_bytes: engine.queue().len() * BYTES_RECORD as u32 + RESERVE,
+            reserve_bytes: reserve(engine.queue().len()),
             allowance_blocks: self.plan.allowance_blocks(),
         };
         let (ours, theirs) = UnixStream::pair()?;
@@ -396,6 +396,12 @@ impl Checkpoints {
         }
         self.plan.done(now.boot, save.place, written);
     }
+}
+
+/// Bytes for so many owed records, and what else is carried.
+fn reserve(records: u32) -> u32 {
+    let bytes = u32::try_from(BYTES_RECORD).unwrap_or(u32::MAX);
+    records.saturating_mul(bytes).saturating_add(RESERVE)
 }
 
 /// Hands over what the process takes, and looks for its answer.

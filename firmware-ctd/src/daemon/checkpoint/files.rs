@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::checkpoint::Reader;
+use crate::daemon::clock;
 
 /// What lies in a directory.
 #[derive(Debug, Default)]
@@ -92,6 +93,7 @@ fn write_new(temporary: &Path, bytes: &[u8], wall_ns: u64) -> io::Result<()> {
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
     file.write_all(bytes)?;
     let saved = SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns);
-    file.set_modified(saved.min(SystemTime::now()))?;
+    let now = Duration::from_nanos(clock::now().wall.as_nanos());
+    file.set_modified(saved.min(SystemTime::UNIX_EPOCH + now))?;
     file.sync_all()
 }

@@ -293,8 +293,8 @@ impl Engine<'_> {
         let made_at = flow.start_ns();
         match start_of(ct) {
             _ if !is_claim(flow) => Match::No,
-            Some(start) if start == made_at || self.is_order(start, made_at) => Match::Exact,
             Some(start) if self.is_order(made_at, start) => Match::No,
+            Some(start) if self.is_order(start, made_at) => Match::Exact,
             _ => Match::Unnamed,
         }
     }

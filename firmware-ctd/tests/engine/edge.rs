@@ -6,7 +6,7 @@ use firmware_ctd::record::Record;
 use firmware_ctd::retry::SinkId;
 use firmware_ctd::table::{Slot, flag};
 use firmware_ctd::time::Duration;
-use firmware_ctd::wire::Messages;
+use firmware_ctd::wire::{Conntrack, Event, Message, Messages, Writer};
 
 use crate::kernel::{Fate, Kernel, Kind};
 use crate::truth::Truth;
@@ -51,6 +51,8 @@ pub(crate) struct Router<'m> {
     changed: bool,
     capacity: u32,
     boots: u8,
+    /// The sink takes nothing.
+    pub(crate) hold_records: bool,
 }
 
 /// What the daemon saves of a flow, and when (wall clock in milliseconds).
@@ -78,6 +80,7 @@ impl<'m> Router<'m> {
             changed: false,
             capacity,
             boots: 9,
+            hold_records: false,
         }
     }
 
@@ -197,10 +200,35 @@ impl<'m> Router<'m> {
                 self.kernel.request_dump(seq);
             }
         }
+        if self.hold_records {
+            return;
+        }
         while let Some(record) = take_record(&mut self.engine) {
             self.truth.reported(&self.kernel, &record);
             self.records.push(record);
         }
+    }
+
+    /// Fills the queue with records of flows of another zone, which nobody takes.
+    pub(crate) fn fill_queue(&mut self) {
+        let now = self.kernel.now();
+        for n in 0..self.engine.queue().room() {
+            let orig = self.kernel.flow(1).orig;
+            let ct = Conntrack {
+                orig: Some(orig),
+                reply: Some(orig.inverse()),
+                zone: Some(77),
+                start_ns: Some(u64::from(n) + 1),
+                ..Conntrack::default()
+            };
+            let mut buffer = [0; 1024];
+            let mut writer = Writer::new(&mut buffer);
+            Message::Conntrack { event: Event::Destroy, ct }.emit(&mut writer, 0).unwrap();
+            for message in Messages::new(writer.as_bytes()) {
+                self.engine.handle_message(now, Source::Destroy, message);
+            }
+        }
+        assert_eq!(self.engine.queue().room(), 0);
     }
 
     /// Lets time pass in rounds, waking when the engine wants to be woken or something arrives.

@@ -132,6 +132,8 @@ struct Dump {
     /// The last entry that was made ready.
     after: Option<u64>,
     done: bool,
+    /// One of its entries cannot be read.
+    garbled: bool,
 }
 
 /// What goes wrong with the next dump.
@@ -527,7 +529,7 @@ impl Kernel {
             self.dump = None;
             return;
         }
-        self.dump = Some(Dump { seq, after: None, done: false });
+        self.dump = Some(Dump { seq, after: None, done: false, garbled: false });
         self.make_part();
     }
 
@@ -585,6 +587,9 @@ impl Kernel {
             self.trouble = Trouble::None;
             // The first attribute claims to be longer than the message.
             bytes[20..22].copy_from_slice(&u16::MAX.to_ne_bytes());
+            if let Some(dump) = &mut self.dump {
+                dump.garbled = true;
+            }
         }
         bytes
     }
@@ -593,7 +598,8 @@ impl Kernel {
         let errno = if self.trouble == Trouble::FailsAtEnd { 12 } else { 0 };
         let done = Message::Done(Done { errno, ext_msg: None });
         self.request_queue.push_back(message(&done, seq, flags::MULTI | flag));
-        if errno == 0 && flag == 0 {
+        let garbled = self.dump.as_ref().is_some_and(|dump| dump.garbled);
+        if errno == 0 && flag == 0 && !garbled {
             self.dumps_done += 1;
         }
         self.trouble = Trouble::None;

@@ -10,5 +10,6 @@ mod carry;
 mod edge;
 mod kernel;
 mod random;
+mod reboot;
 mod scenario;
 mod truth;

@@ -60,7 +60,9 @@ impl Truth {
             let Ok(Message::Conntrack { ct, .. }) = Message::parse(&raw) else { continue };
             let serial = serial_of(ct.mark.unwrap_or(0));
             let seen = self.seen.entry(serial).or_default();
-            if source != Source::Destroy {
+            // An UPDATE does not show a flow that was saved: the first dump has to.
+            let saved = kernel.flows.get(serial as usize - 1).is_some_and(|f| f.saved.is_some());
+            if source == Source::Request || source == Source::State && !saved {
                 seen.dumps = kernel.dumps_done;
             }
             if let Some(counters) = counters_of(&ct) {

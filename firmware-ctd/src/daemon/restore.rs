@@ -7,7 +7,7 @@
 use std::io;
 
 use super::netlink::RequestSocket;
-use crate::restore::{FlowSource, Restore, Room, Tally, Timeouts};
+use crate::restore::{Capacity, FlowSource, Restore, Room, Tally, Timeouts};
 
 /// Bytes of requests in one send(2).
 const BATCH_BYTES: usize = 64 << 10;
@@ -32,8 +32,8 @@ pub enum Failure<E> {
 /// What is to be restored, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Flows that the source has.
-    pub flows: u32,
+    /// Flows and expectations that the source has.
+    pub capacity: Capacity,
     /// How long they live.
     pub timeouts: Timeouts,
 }
@@ -76,14 +76,16 @@ pub fn restore<S: FlowSource>(
             break;
         }
     }
-    exchange.restore.expectations();
-    let mut sent = Ok(());
-    let read = source.expectations(&mut |expect| {
-        let room = exchange.restore.expectation(expect);
-        exchange.send_if_full(room, &mut sent)
-    });
-    exchange.end_pass(read, sent)?;
-    Ok(exchange.outcome(plan.flows, refused))
+    for begin in [Restore::expectations, Restore::expectation_timeouts] {
+        begin(&mut exchange.restore);
+        let mut sent = Ok(());
+        let read = source.expectations(&mut |expect| {
+            let room = exchange.restore.expectation(expect);
+            exchange.send_if_full(room, &mut sent)
+        });
+        exchange.end_pass(read, sent)?;
+    }
+    Ok(exchange.outcome(plan.capacity.flows, refused))
 }
 
 /// A restore and the socket that it goes through.
@@ -103,7 +105,7 @@ impl<'b, 'p> Exchange<'b, 'p> {
         let answers = bytes(BATCH_REQUESTS * ANSWER_BYTES / 2);
         let socket = RequestSocket::open_with(bytes(2 * BATCH_BYTES), answers)?;
         let requests = BATCH_REQUESTS.min(socket.receive_buffer()? / ANSWER_BYTES);
-        let restore = Restore::new(plan.flows, requests, buffer, plan.timeouts)
+        let restore = Restore::new(plan.capacity, requests, buffer, plan.timeouts)
             .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         Ok(Self { restore, socket, progress })
     }

@@ -49,7 +49,7 @@ pub struct Outcome {
 
 /// Restores all flows and expectations of a source into the network namespace of this thread.
 ///
-/// `progress` is told after each batch. `refused` is told at the end of each flow that was not
+/// `progress` is told after each batch how it went with the flows so far. `refused` is told at the end of each flow that was not
 /// made, by its place in the source. No socket of this program should have joined a group of
 /// conntrack events by then.
 ///
@@ -60,7 +60,7 @@ pub struct Outcome {
 pub fn restore<S: FlowSource>(
     source: &mut S,
     plan: &Plan,
-    progress: &mut dyn FnMut(&Restore<'_>),
+    progress: &mut dyn FnMut(&Tally),
     refused: &mut dyn FnMut(u32),
 ) -> Result<Outcome, Failure<S::Error>> {
     let mut buffer = vec![0; BATCH_BYTES];
@@ -92,14 +92,14 @@ pub fn restore<S: FlowSource>(
 struct Exchange<'b, 'p> {
     restore: Restore<'b>,
     socket: RequestSocket,
-    progress: &'p mut dyn FnMut(&Restore<'_>),
+    progress: &'p mut dyn FnMut(&Tally),
 }
 
 impl<'b, 'p> Exchange<'b, 'p> {
     fn open(
         plan: &Plan,
         buffer: &'b mut [u8],
-        progress: &'p mut dyn FnMut(&Restore<'_>),
+        progress: &'p mut dyn FnMut(&Tally),
     ) -> io::Result<Self> {
         let bytes = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let answers = bytes(BATCH_REQUESTS * ANSWER_BYTES / 2);
@@ -135,7 +135,7 @@ impl<'b, 'p> Exchange<'b, 'p> {
                 self.socket.receive_one(&mut answer).map_err(|error| self.no_answer(error))?;
             let answer = answer.get(..len).unwrap_or_default();
             if port == 0 && self.restore.answer(answer) {
-                (self.progress)(&self.restore);
+                (self.progress)(self.restore.flow_tally());
                 return Ok(());
             }
         }

@@ -170,8 +170,8 @@ const NATS: [Nat; 5] =
     [Nat::Source, Nat::Destination, Nat::Both, Nat::SourcePort, Nat::DestinationPort];
 
 /// `ct`, translated to addresses of [`others`] and these ports (none: the port stays).
-fn translated(ct: Conntrack<'static>, nat: Nat, ports: Option<[u16; 2]>) -> Conntrack<'static> {
-    let Some(orig) = ct.orig else { return ct };
+fn translated(ct: &Conntrack<'static>, nat: Nat, ports: Option<[u16; 2]>) -> Conntrack<'static> {
+    let Some(orig) = ct.orig else { return *ct };
     let [src, dst] = others(orig.src.is_ipv6());
     let [source, destination] = ports.map_or([None; 2], |ports| ports.map(Some));
     let (nat_src, nat_dst) = match nat {
@@ -182,7 +182,7 @@ fn translated(ct: Conntrack<'static>, nat: Nat, ports: Option<[u16; 2]>) -> Conn
         Nat::DestinationPort => (None, Some((orig.dst, destination))),
     };
     let exactly = |(ip, port)| NatRange::exactly(ip, port);
-    Conntrack { nat_src: nat_src.map(exactly), nat_dst: nat_dst.map(exactly), ..ct }
+    Conntrack { nat_src: nat_src.map(exactly), nat_dst: nat_dst.map(exactly), ..*ct }
 }
 
 fn translations(ipv6: bool) -> Vec<Conntrack<'static>> {
@@ -191,20 +191,20 @@ fn translations(ipv6: bool) -> Vec<Conntrack<'static>> {
         let to = Some([40_000 + n, 8_000 + n]);
         for proto in [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE] {
             let orig = tuple(ipv6, proto, ports(1000 + n, 80));
-            flows.push(translated(plain(orig), nat, to));
+            flows.push(translated(&plain(orig), nat, to));
         }
         let gre = tuple(ipv6, Protocol::GRE, ports(0x100 + n, 0xff00 + n));
-        flows.push(translated(plain(gre), nat, to));
+        flows.push(translated(&plain(gre), nat, to));
         let proto = if ipv6 { Protocol::ICMPV6 } else { Protocol::ICMP };
         let kind = if ipv6 { 128 } else { 8 };
         let echo = |id| plain(tuple(ipv6, proto, L4::Icmp { id, kind, code: 0 }));
-        flows.push(translated(echo(500 + n), nat, Some([600 + n, 600 + n])));
+        flows.push(translated(&echo(500 + n), nat, Some([600 + n, 600 + n])));
         if !matches!(nat, Nat::SourcePort | Nat::DestinationPort) {
-            flows.push(translated(echo(700 + n), nat, None));
+            flows.push(translated(&echo(700 + n), nat, None));
             let orig = tuple(ipv6, Protocol::UDP, ports(2000 + n, 80));
-            flows.push(translated(plain(orig), nat, None));
+            flows.push(translated(&plain(orig), nat, None));
             let bare = tuple(ipv6, Protocol(100 + n.to_be_bytes()[1]), L4::None);
-            flows.push(translated(plain(bare), nat, None));
+            flows.push(translated(&plain(bare), nat, None));
         }
     }
     flows
@@ -225,16 +225,16 @@ fn rare(ipv6: bool) -> Vec<Conntrack<'static>> {
     let echo = L4::Icmp { id: 77, kind: icmp.1, code: 0 };
     vec![
         plain(tuple(ipv6, icmp.0, echo)),
-        Conntrack { zone: Some(3), ..translated(udp(30), Nat::Both, Some([1, 2])) },
+        Conntrack { zone: Some(3), ..translated(&udp(30), Nat::Both, Some([1, 2])) },
         Conntrack { zone_orig: Some(8), ..udp(31) },
         Conntrack { zone_reply: Some(9), mark: Some(0x8000_0001), ..udp(32) },
-        Conntrack { zone_orig: Some(8), ..translated(udp(33), Nat::Source, Some([33, 33])) },
+        Conntrack { zone_orig: Some(8), ..translated(&udp(33), Nat::Source, Some([33, 33])) },
         Conntrack { labels: Some(labels), ..udp(34) },
-        Conntrack { labels: Some(labels), ..translated(udp(35), Nat::Source, None) },
+        Conntrack { labels: Some(labels), ..translated(&udp(35), Nat::Source, None) },
         Conntrack {
             seqadj_orig: adjusted(77),
             seqadj_reply: adjusted(0xffff_0000),
-            ..translated(stream(36, 80), Nat::Source, None)
+            ..translated(&stream(36, 80), Nat::Source, None)
         },
         Conntrack {
             synproxy: Some(SynProxy { isn: 0xffff_fff1, its: 2, tsoff: 3 }),
@@ -246,9 +246,9 @@ fn rare(ipv6: bool) -> Vec<Conntrack<'static>> {
         Conntrack { protoinfo: scaled(4, [2, 3], [5, 3]), ..stream(41, 80) },
         Conntrack { protoinfo: scaled(1, [0, 0], [1, 0]), ..stream(42, 80) },
         Conntrack { helper: ftp, ..stream(43, 21) },
-        Conntrack { helper: ftp, ..translated(stream(44, 21), Nat::Both, Some([9, 21])) },
+        Conntrack { helper: ftp, ..translated(&stream(44, 21), Nat::Both, Some([9, 21])) },
         Conntrack { master: stream(43, 21).orig, ..stream(45, 20) },
-        Conntrack { master: stream(45, 20).orig, ..translated(udp(46), Nat::Source, None) },
+        Conntrack { master: stream(45, 20).orig, ..translated(&udp(46), Nat::Source, None) },
     ]
 }
 
@@ -411,6 +411,7 @@ fn udp(src: u16) -> Conntrack<'static> {
 }
 
 /// A saved flow without a kernel: as a dump would tell `ct`.
+#[expect(clippy::expect_used, reason = "the flows of these tests are whole")]
 fn saved_flow(ct: &Conntrack<'_>) -> SavedFlow {
     saved::flow(ct).expect("a whole flow")
 }
@@ -432,17 +433,21 @@ fn live_flows_win() -> Outcome {
     // A live flow has another mark and timeout: it keeps them. Another flow has the public port.
     let (netns, _) = bench::place()?;
     let requests = Requests::open(&netns)?;
-    let nat = |src| translated(udp(src), Nat::Source, Some([40_000, 53]));
+    let nat = |src| translated(&udp(src), Nat::Source, Some([40_000, 53]));
     requests.create(&Conntrack { mark: Some(1), timeout_s: Some(500), ..udp(1) })?;
     requests.create(&nat(2))?;
     let live = shown(&netns)?;
     let [mut theirs] = made_of([saved_flow(&nat(3))]).flows[..] else { unreachable!() };
     theirs.reply = Tuple { dst: others(false)[0], l4: ports(53, 40_000), ..theirs.reply };
     let old = saved_flow(&Conntrack { mark: Some(7), ..udp(1) });
-    let (restored, refused) =
-        restore(&netns, &made_of([saved_flow(&udp(9)), old, theirs]), AS_SAVED)?;
-    assert_eq!((restored.flows.created, refused), (1, vec![1, 2]));
-    assert_eq!(restored.flows.refused_as(Refusal::Exists), 2, "{restored:?}");
+    // A translated destination makes it one with a plain flow. Left to itself the kernel would
+    // choose another source port.
+    let mut toward_plain = saved_flow(&udp(1));
+    toward_plain.orig.dst = others(false)[1];
+    let saved = made_of([saved_flow(&udp(9)), old, theirs, toward_plain]);
+    let (restored, refused) = restore(&netns, &saved, AS_SAVED)?;
+    assert_eq!((restored.flows.created, refused), (1, vec![1, 2, 3]));
+    assert_eq!(restored.flows.refused_as(Refusal::Exists), 3, "{restored:?}");
     let mut after = shown(&netns)?;
     after.retain(|flow, _| !flow.contains("<sport>9</sport>"));
     same_shown(&live, &after);

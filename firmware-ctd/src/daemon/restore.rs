@@ -51,7 +51,8 @@ pub struct Outcome {
 ///
 /// `progress` is told after each batch how it went with the flows so far. `refused` is told at the end of each flow that was not
 /// made, by its place in the source. No socket of this program should have joined a group of
-/// conntrack events by then.
+/// conntrack events by then, but `nf_conntrack_events` should be 1 already: a flow that is made while
+/// it is 0 never has an event.
 ///
 /// # Errors
 ///
@@ -142,7 +143,7 @@ impl<'b, 'p> Exchange<'b, 'p> {
     }
 
     /// Why the barrier was not answered. Without the privilege the kernel answers the first request
-    /// of a datagram alone, and does none.
+    /// of a datagram alone (EPERM), and does none.
     fn no_answer(&self, error: io::Error) -> io::Error {
         match error.kind() {
             io::ErrorKind::WouldBlock if self.restore.was_denied() => {

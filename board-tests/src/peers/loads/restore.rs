@@ -157,7 +157,7 @@ fn ours(netns: &Netns, count: u32) -> io::Result<Sample> {
             let mut most = before;
             let mut look = |_: &_| {
                 samples += 1;
-                if samples % 256 == 0 {
+                if samples.is_multiple_of(100) {
                     most = most.max(measure::memory(&own).map_or(0, |memory| memory.own));
                 }
             };

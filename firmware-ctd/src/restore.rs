@@ -43,8 +43,8 @@ pub use timeouts::Timeouts;
 
 use crate::checkpoint::{SavedExpect, SavedFlow};
 use crate::wire::nlmsg::Messages;
-use crate::wire::request::{CreateFlags, create, expect_create};
-use crate::wire::{Error, Full, Message, Response, Writer};
+use crate::wire::request::{CreateFlags, create, expect_create, expect_update};
+use crate::wire::{Error, Expect, Full, Message, Response, Writer};
 use batch::{About, Batch, Item};
 use marks::{Mark, Marks};
 
@@ -87,6 +87,17 @@ enum Pass {
     Last,
     /// Expectations.
     Expectations,
+    /// The timeouts of the expectations that were made.
+    ExpectTimeouts,
+}
+
+/// Of how many flows and expectations it is known what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Flows.
+    pub flows: u32,
+    /// Expectations.
+    pub expectations: u32,
 }
 
 /// Whether the batch must be sent before more is offered.
@@ -104,12 +115,14 @@ pub enum Room {
 /// For each pass: every flow to [`Self::flow`], and whenever there is no room left, and at the
 /// end, [`Self::batch`] to the kernel and every answer to [`Self::answer`] until it says that the
 /// batch is done. Then [`Self::next_pass`], which says whether there is another one. After that
-/// the same once with [`Self::expectations`] and [`Self::expectation`].
+/// the same with [`Self::expectation`], after [`Self::expectations`] and again after
+/// [`Self::expectation_timeouts`].
 #[derive(Debug)]
 pub struct Restore<'b> {
     batch: Batch<'b>,
     timeouts: Timeouts,
     marks: Marks,
+    expect_marks: Marks,
     pass: Pass,
     /// Number of the next flow or expectation of this pass.
     next: u32,
@@ -124,13 +137,13 @@ pub struct Restore<'b> {
 }
 
 impl<'b> Restore<'b> {
-    /// For `flows` flows, in batches of at most `requests` requests, as many as the answers' socket
+    /// For so many flows and expectations, in batches of at most `requests` requests, as many as the answers' socket
     /// has room for refusals of, and as the buffer holds ([`BUFFER_LEAST`] or more).
     ///
     /// # Errors
     /// [`Full`] when the buffer is too small.
     pub fn new(
-        flows: u32,
+        capacity: Capacity,
         requests: usize,
         buffer: &'b mut [u8],
         timeouts: Timeouts,
@@ -141,7 +154,8 @@ impl<'b> Restore<'b> {
         Ok(Self {
             batch: Batch::new(buffer, requests),
             timeouts,
-            marks: Marks::new(flows),
+            marks: Marks::new(capacity.flows),
+            expect_marks: Marks::new(capacity.expectations),
             pass: Pass::First,
             next: 0,
             waiting: 0,
@@ -237,7 +251,10 @@ impl<'b> Restore<'b> {
     }
 
     fn tally(&mut self) -> &mut Tally {
-        if self.pass == Pass::Expectations { &mut self.expectations } else { &mut self.flows }
+        match self.pass {
+            Pass::First | Pass::Again(_) | Pass::Last => &mut self.flows,
+            Pass::Expectations | Pass::ExpectTimeouts => &mut self.expectations,
+        }
     }
 
     fn response(&mut self, response: &Response<'_>) -> bool {
@@ -256,10 +273,18 @@ impl<'b> Restore<'b> {
 
     fn refused(&mut self, item: Item, errno: i32) {
         self.batch_refused = self.batch_refused.saturating_add(1);
-        if self.pass == Pass::Expectations {
-            self.expectations.note_refusal(errno);
-            return;
+        match self.pass {
+            Pass::First | Pass::Again(_) | Pass::Last => self.flow_refused(item, errno),
+            Pass::Expectations => {
+                self.expect_marks.set(item.index, Mark::Refused);
+                self.expectations.note_refusal(errno);
+            }
+            // It was used up or timed out meanwhile.
+            Pass::ExpectTimeouts => {}
         }
+    }
+
+    fn flow_refused(&mut self, item: Item, errno: i32) {
         match self.second_chance(item, Refusal::of(errno)) {
             Some(mark) => self.wait(item.index, mark),
             None => {
@@ -288,8 +313,10 @@ impl<'b> Restore<'b> {
     fn end_batch(&mut self) {
         let asked = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
         let made = asked.saturating_sub(self.batch_refused);
-        let tally = self.tally();
-        tally.created = tally.created.saturating_add(made);
+        if self.pass != Pass::ExpectTimeouts {
+            let tally = self.tally();
+            tally.created = tally.created.saturating_add(made);
+        }
         self.progress |= made > 0;
         self.batch_refused = 0;
         self.batch.clear();
@@ -301,7 +328,7 @@ impl<'b> Restore<'b> {
             Pass::First => Pass::Again(1),
             Pass::Again(pass) if self.progress && pass + 2 < PASSES => Pass::Again(pass + 1),
             Pass::Again(_) => Pass::Last,
-            Pass::Last | Pass::Expectations => return false,
+            Pass::Last | Pass::Expectations | Pass::ExpectTimeouts => return false,
         };
         if self.waiting == 0 {
             return false;
@@ -315,21 +342,41 @@ impl<'b> Restore<'b> {
         (self.pass, self.next) = (Pass::Expectations, 0);
     }
 
+    /// Begins the timeouts of the expectations that were made: the kernel gives a new one the
+    /// longest that its helper has, whatever the request says.
+    pub fn expectation_timeouts(&mut self) {
+        (self.pass, self.next) = (Pass::ExpectTimeouts, 0);
+    }
+
     /// Offers the next expectation.
     pub fn expectation(&mut self, expect: &SavedExpect) -> Room {
         let index = self.next;
         self.next = self.next.saturating_add(1);
-        match expect_request(expect, &self.timeouts) {
-            None => {
-                self.expectations.timed_out = self.expectations.timed_out.saturating_add(1);
+        let first = self.pass == Pass::Expectations;
+        if index >= self.expect_marks.flows() {
+            let beyond = &mut self.expectations.beyond_capacity;
+            *beyond = beyond.saturating_add(u32::from(first));
+        } else if let Some(request) = expect_request(expect, &self.timeouts) {
+            if self.expect_marks.get(index) == Mark::Made {
+                self.ask_expect(index, first, &request);
             }
-            Some(request) => {
-                let item = Item { index, ..Item::default() };
-                let put = self.batch.put(item, |w, seq| expect_create(w, seq, EXCLUSIVE, &request));
-                debug_assert_eq!(put, Ok(()), "a request is longer than REQUEST_MOST");
-            }
+        } else if first {
+            self.expect_marks.set(index, Mark::Refused);
+            self.expectations.timed_out = self.expectations.timed_out.saturating_add(1);
         }
         self.room()
+    }
+
+    fn ask_expect(&mut self, index: u32, first: bool, request: &Expect<'_>) {
+        let item = Item { index, ..Item::default() };
+        let put = self.batch.put(item, |w, seq| {
+            if first {
+                expect_create(w, seq, EXCLUSIVE, request)
+            } else {
+                expect_update(w, seq, false, request)
+            }
+        });
+        debug_assert_eq!(put, Ok(()), "a request is longer than REQUEST_MOST");
     }
 
     /// How it went with the flows so far.
@@ -352,7 +399,7 @@ impl<'b> Restore<'b> {
     }
 
     /// Whether flow `index` (in the order of the source, from 0) was not made: refused, timed out
-    /// or beyond the capacity. To be asked after the last pass.
+    /// or beyond the capacity. To be asked after the last pass over the flows.
     #[must_use]
     pub fn was_refused(&self, index: u32) -> bool {
         self.marks.get(index) != Mark::Made

@@ -189,6 +189,8 @@ impl Batch {
 pub struct Usage {
     /// User and system time in nanoseconds, over the whole life, its reaped children included.
     pub cpu_ns: u64,
+    /// The most that was resident, in bytes.
+    pub peak_bytes: u64,
     /// Exit code; `None` when a signal ended it.
     pub code: Option<i32>,
 }
@@ -211,7 +213,8 @@ pub fn reap(pid: i32) -> io::Result<Option<Usage>> {
     }
     let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
     let cpu_ns = nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
-    Ok(Some(Usage { cpu_ns, code }))
+    let peak_bytes = u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024;
+    Ok(Some(Usage { cpu_ns, peak_bytes, code }))
 }
 
 fn nanoseconds(time: libc::timeval) -> u64 {

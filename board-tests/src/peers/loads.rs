@@ -3,6 +3,7 @@
 
 mod drain;
 mod ipfix;
+mod restore;
 
 use super::bench::{Bench, Cost, Round, Sample, at_rest, loader, measured, place};
 use super::{Peer, Running};
@@ -157,6 +158,15 @@ pub static ALL: &[Load] = &[
         peers: &[Peer::Ctd, Peer::Ulogd],
         columns: ipfix::COLUMNS,
         run: ipfix::run,
+        by_default: false,
+    },
+    Load {
+        name: "restore",
+        title: "196,608 saved flows, half of them translated, into the kernel; floor: ready-made \
+            requests, no answers; conntrackd: conntrack(8) -R of its own -L -o save",
+        peers: &[Peer::Floor, Peer::Ctd, Peer::Conntrackd],
+        columns: restore::COLUMNS,
+        run: restore::run,
         by_default: false,
     },
 ];

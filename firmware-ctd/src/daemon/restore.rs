@@ -7,7 +7,7 @@
 use std::io;
 
 use super::netlink::RequestSocket;
-use crate::restore::{FlowSource, Restore, Room, Tally, Timeouts};
+use crate::restore::{Capacity, FlowSource, Restore, Room, Tally, Timeouts};
 
 /// Bytes of requests in one send(2).
 const BATCH_BYTES: usize = 64 << 10;
@@ -32,8 +32,8 @@ pub enum Failure<E> {
 /// What is to be restored, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Flows that the source has.
-    pub flows: u32,
+    /// Flows and expectations that the source has.
+    pub capacity: Capacity,
     /// How long they live.
     pub timeouts: Timeouts,
 }
@@ -49,9 +49,10 @@ pub struct Outcome {
 
 /// Restores all flows and expectations of a source into the network namespace of this thread.
 ///
-/// `progress` is told after each batch. `refused` is told at the end of each flow that was not
+/// `progress` is told after each batch how it went with the flows so far. `refused` is told at the end of each flow that was not
 /// made, by its place in the source. No socket of this program should have joined a group of
-/// conntrack events by then.
+/// conntrack events by then, but `nf_conntrack_events` should be 1 already: a flow that is made while
+/// it is 0 never has an event.
 ///
 /// # Errors
 ///
@@ -60,7 +61,7 @@ pub struct Outcome {
 pub fn restore<S: FlowSource>(
     source: &mut S,
     plan: &Plan,
-    progress: &mut dyn FnMut(&Restore<'_>),
+    progress: &mut dyn FnMut(&Tally),
     refused: &mut dyn FnMut(u32),
 ) -> Result<Outcome, Failure<S::Error>> {
     let mut buffer = vec![0; BATCH_BYTES];
@@ -76,34 +77,36 @@ pub fn restore<S: FlowSource>(
             break;
         }
     }
-    exchange.restore.expectations();
-    let mut sent = Ok(());
-    let read = source.expectations(&mut |expect| {
-        let room = exchange.restore.expectation(expect);
-        exchange.send_if_full(room, &mut sent)
-    });
-    exchange.end_pass(read, sent)?;
-    Ok(exchange.outcome(plan.flows, refused))
+    for begin in [Restore::expectations, Restore::expectation_timeouts] {
+        begin(&mut exchange.restore);
+        let mut sent = Ok(());
+        let read = source.expectations(&mut |expect| {
+            let room = exchange.restore.expectation(expect);
+            exchange.send_if_full(room, &mut sent)
+        });
+        exchange.end_pass(read, sent)?;
+    }
+    Ok(exchange.outcome(plan.capacity.flows, refused))
 }
 
 /// A restore and the socket that it goes through.
 struct Exchange<'b, 'p> {
     restore: Restore<'b>,
     socket: RequestSocket,
-    progress: &'p mut dyn FnMut(&Restore<'_>),
+    progress: &'p mut dyn FnMut(&Tally),
 }
 
 impl<'b, 'p> Exchange<'b, 'p> {
     fn open(
         plan: &Plan,
         buffer: &'b mut [u8],
-        progress: &'p mut dyn FnMut(&Restore<'_>),
+        progress: &'p mut dyn FnMut(&Tally),
     ) -> io::Result<Self> {
         let bytes = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let answers = bytes(BATCH_REQUESTS * ANSWER_BYTES / 2);
         let socket = RequestSocket::open_with(bytes(2 * BATCH_BYTES), answers)?;
         let requests = BATCH_REQUESTS.min(socket.receive_buffer()? / ANSWER_BYTES);
-        let restore = Restore::new(plan.flows, requests, buffer, plan.timeouts)
+        let restore = Restore::new(plan.capacity, requests, buffer, plan.timeouts)
             .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         Ok(Self { restore, socket, progress })
     }
@@ -133,14 +136,14 @@ impl<'b, 'p> Exchange<'b, 'p> {
                 self.socket.receive_one(&mut answer).map_err(|error| self.no_answer(error))?;
             let answer = answer.get(..len).unwrap_or_default();
             if port == 0 && self.restore.answer(answer) {
-                (self.progress)(&self.restore);
+                (self.progress)(self.restore.flow_tally());
                 return Ok(());
             }
         }
     }
 
     /// Why the barrier was not answered. Without the privilege the kernel answers the first request
-    /// of a datagram alone, and does none.
+    /// of a datagram alone (EPERM), and does none.
     fn no_answer(&self, error: io::Error) -> io::Error {
         match error.kind() {
             io::ErrorKind::WouldBlock if self.restore.was_denied() => {

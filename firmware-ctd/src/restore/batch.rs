@@ -85,6 +85,13 @@ impl<'b> Batch<'b> {
         }
     }
 
+    /// Has an empty batch begin with this number.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, seq: u32) {
+        self.writer.clear();
+        self.first_seq = seq;
+    }
+
     /// Begins the next batch.
     pub(super) fn clear(&mut self) {
         self.first_seq = seq(self.first_seq, self.len).wrapping_add(1);

@@ -1,6 +1,7 @@
 //! How a saved flow is asked for, so that the kernel really makes it as it was.
 //!
-//! What the kernel takes without a word and does otherwise (all seen on Linux 6.18):
+//! What the kernel takes without a word and does otherwise (seen on Linux 6.18 where nothing else is
+//! said):
 //!
 //! * A reply tuple that is already translated gives an entry that looks right and translates
 //!   nothing. So the reply tuple is the plain inverse, and what the saved one differs by stands in
@@ -9,10 +10,10 @@
 //!   kernel may choose another port if its own is taken. So a translated flow always has both; one
 //!   that changes nothing sets no status bit.
 //! * Window scales are taken only if both directions have the flag `WINDOW_SCALE`.
-//! * `MAXACK_SET` is taken, but the acknowledgement that it speaks of cannot be given and stays 0:
-//!   the kernel then finds every RST of the other side with a sequence number from 2^31 on invalid.
-//!   `DATA_UNACKNOWLEDGED` speaks of a `td_end` that cannot be given either. Neither is asked for;
-//!   the kernel sets both anew with the next packets.
+//! * `MAXACK_SET` and `DATA_UNACKNOWLEDGED` are taken, but the sequence numbers that they speak of
+//!   (`td_maxack`, `td_end`) cannot be given and stay 0. By the source an RST would then be measured
+//!   against 0, and a timeout stay short; so neither is asked for. The kernel sets both anew with
+//!   the next packets.
 //! * SCTP state without both verification tags is EINVAL.
 //!
 //! Source: `ctnetlink_create_conntrack`, `nlattr_to_tcp`, `nlattr_to_sctp`, `nf_nat_setup_info`,

@@ -137,6 +137,17 @@ pub fn expect_create(
     send(w, (kind::EXP_NEW, flags.bits(), seq), expect.header_family(), |w| expect.emit(w))
 }
 
+/// Changes the timeout of an expectation that is there. Wanted: tuple, mask, master and timeout.
+pub fn expect_update(
+    w: &mut Writer<'_>,
+    seq: u32,
+    ack: bool,
+    expect: &Expect<'_>,
+) -> Result<(), Full> {
+    let head = (kind::EXP_NEW, ack_bit(ack), seq);
+    send(w, head, expect.header_family(), |w| expect.emit(w))
+}
+
 /// Removes the expectation of `expect`'s tuple, zone and (if it is there) id.
 pub fn expect_delete(
     w: &mut Writer<'_>,

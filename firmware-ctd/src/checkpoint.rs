@@ -11,6 +11,7 @@ mod encode;
 mod flow;
 pub mod image;
 mod kind;
+pub mod pair;
 mod saved;
 
 pub use decode::Reader;

@@ -52,6 +52,18 @@ pub enum Action {
         /// JSON lines instead of text.
         json: bool,
     },
+    /// Show what is in a checkpoint file.
+    CheckpointShow {
+        /// The file.
+        file: PathBuf,
+        /// JSON lines instead of text.
+        json: bool,
+    },
+    /// Tell whether a checkpoint file is good.
+    CheckpointVerify {
+        /// The file.
+        file: PathBuf,
+    },
     /// Tell what this kernel can do.
     Selftest {
         /// JSON instead of text.
@@ -90,6 +102,8 @@ pub enum Topic {
     Flows,
     /// `events`
     Events,
+    /// `checkpoint`
+    Checkpoint,
     /// `selftest`
     Selftest,
 }
@@ -97,12 +111,13 @@ pub enum Topic {
 /// What `--version` prints.
 pub const VERSION: &str = concat!("firmware-ctd ", env!("CARGO_PKG_VERSION"), "\n");
 
-const COMMANDS: [(&str, Topic); 6] = [
+const COMMANDS: [(&str, Topic); 7] = [
     ("run", Topic::Run),
     ("validate", Topic::Validate),
     ("status", Topic::Status),
     ("flows", Topic::Flows),
     ("events", Topic::Events),
+    ("checkpoint", Topic::Checkpoint),
     ("selftest", Topic::Selftest),
 ];
 
@@ -110,7 +125,11 @@ const COMMANDS: [(&str, Topic); 6] = [
 const OPTIONS: [(&str, Option<char>, &[Topic]); 5] = [
     ("config", Some('c'), &[Topic::Run, Topic::Validate]),
     ("socket", Some('s'), &[Topic::Status, Topic::Flows, Topic::Events]),
-    ("json", None, &[Topic::Status, Topic::Flows, Topic::Events, Topic::Selftest]),
+    (
+        "json",
+        None,
+        &[Topic::Status, Topic::Flows, Topic::Events, Topic::Checkpoint, Topic::Selftest],
+    ),
     ("prometheus", None, &[Topic::Status]),
     ("all", None, &[Topic::Flows]),
 ];
@@ -137,6 +156,8 @@ struct Words {
     prometheus: bool,
     all: bool,
     filter: Vec<String>,
+    /// What `checkpoint` is to do, and its file.
+    plain: Vec<OsString>,
 }
 
 /// Reads the command line; `args` begins with the program's name.
@@ -218,6 +239,9 @@ fn rest(parser: &mut Parser, topic: Topic) -> Result<Action, UsageError> {
             Word::Version => return Ok(Action::Version),
             Word::Option(written) => option(parser, &written, topic, &mut words)?,
             Word::Plain(word) if topic == Topic::Flows => words.filter.push(text(word, topic)?),
+            Word::Plain(word) if topic == Topic::Checkpoint && words.plain.len() < 2 => {
+                words.plain.push(word);
+            }
             Word::Plain(word) => {
                 let word = word.to_string_lossy();
                 let hint = if matches!(topic, Topic::Run | Topic::Validate) {
@@ -266,6 +290,9 @@ fn option(
 
 impl Words {
     fn action(self, topic: Topic) -> Result<Action, UsageError> {
+        if topic == Topic::Checkpoint {
+            return self.checkpoint();
+        }
         let Self { files, json, all, filter, .. } = self;
         let format = match (json, self.prometheus) {
             (true, true) => return Err(wrong("choose one of --json and --prometheus", topic)),
@@ -282,8 +309,30 @@ impl Words {
             Topic::Flows => Action::Flows { socket, json, all, filter },
             Topic::Events => Action::Events { socket, json },
             Topic::Selftest => Action::Selftest { json },
-            Topic::Program => Action::Help(topic),
+            Topic::Program | Topic::Checkpoint => Action::Help(topic),
         })
+    }
+
+    fn checkpoint(self) -> Result<Action, UsageError> {
+        let topic = Topic::Checkpoint;
+        let mut plain = self.plain.into_iter();
+        let Some(verb) = plain.next() else { return Err(wrong("checkpoint: do what?", topic)) };
+        let verb = verb.to_string_lossy();
+        if !["show", "verify"].contains(&&*verb) {
+            let message = format!("checkpoint cannot {}", Quoted(&verb));
+            return Err(match nearest(&verb, &mut ["show", "verify"].into_iter()) {
+                Some(near) => UsageError(format!("{message}; did you mean \"{near}\"?")),
+                None => wrong(&message, topic),
+            });
+        }
+        let Some(file) = plain.next().filter(|file| !file.is_empty()).map(PathBuf::from) else {
+            return Err(wrong(&format!("checkpoint {verb} needs a file"), topic));
+        };
+        match (&*verb, self.json) {
+            ("show", json) => Ok(Action::CheckpointShow { file, json }),
+            (_, false) => Ok(Action::CheckpointVerify { file }),
+            (_, true) => Err(wrong("checkpoint verify has no option --json", topic)),
+        }
     }
 }
 
@@ -337,6 +386,7 @@ impl Topic {
             Self::Status => HELP_STATUS,
             Self::Flows => HELP_FLOWS,
             Self::Events => HELP_EVENTS,
+            Self::Checkpoint => HELP_CHECKPOINT,
             Self::Selftest => HELP_SELFTEST,
         }
     }
@@ -353,14 +403,15 @@ Usage: firmware-ctd COMMAND [OPTION]...
   status     how the daemon is, what it has seen and what was lost
   flows      the flow table as the daemon sees it
   events     follow flows as they begin, change and end
+  checkpoint look into a checkpoint file
   selftest   what this kernel can do
 
   COMMAND --help   more about a command
   --version        print the version
 
-Exit codes: 0 success, 64 usage, 69 the daemon or the kernel does not answer,
-70 internal fault, 74 reading or writing failed, 77 a privilege is missing,
-78 the configuration is wrong.
+Exit codes: 0 success, 64 usage, 65 a file's content is wrong, 69 the daemon or
+the kernel does not answer, 70 internal fault, 74 reading or writing failed,
+77 a privilege is missing, 78 the configuration is wrong.
 ";
 
 const HELP_RUN: &str = "\
@@ -425,6 +476,17 @@ slow misses events, and is told how many.
 
   -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
       --json            one JSON object a line
+";
+
+const HELP_CHECKPOINT: &str = "\
+Usage: firmware-ctd checkpoint show FILE [--json]
+       firmware-ctd checkpoint verify FILE
+
+Looks into a checkpoint file: `show` lists what it tells of itself and every
+flow in it, `verify` tells on one line whether it is whole and sound. Both end
+with 65 when it is not, and tell the first fault and at which byte it is.
+
+      --json   one JSON object a line
 ";
 
 const HELP_SELFTEST: &str = "\

@@ -5,6 +5,7 @@
 //! The worker opens everything else and says `ready`; after that nothing is allocated. The modules
 //! below it each do one kind of I/O.
 
+pub mod checkpoint;
 pub mod clock;
 pub mod command;
 pub mod control;

@@ -1,0 +1,4 @@
+//! Checkpoints on the edge: the files.
+
+pub mod files;
+pub mod show;

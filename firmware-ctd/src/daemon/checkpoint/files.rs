@@ -1,0 +1,211 @@
+//! The two image files of a directory, and how one is replaced without ever losing the other.
+//!
+//! An image is written to a temporary beside it, flushed to the medium, renamed over its slot, and
+//! then the directory is flushed. A power cut leaves the old file or the new one, with file systems
+//! that reorder perhaps a damaged one, but never touches the other slot. A temporary that was left
+//! over is removed at the next write.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::pair::{Found, Slot};
+use crate::checkpoint::{Fault, FaultKind, Reader};
+use crate::time::WallTime;
+
+/// The directory of the two files.
+#[derive(Clone, Debug)]
+pub struct Files {
+    directory: PathBuf,
+}
+
+/// What was being done when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Removing a temporary that was left over.
+    Remove,
+    /// Creating the temporary.
+    Create,
+    /// Writing it.
+    Write,
+    /// Setting its time.
+    SetTime,
+    /// Flushing it to the medium.
+    Flush,
+    /// Putting it in the place of the old image.
+    Rename,
+    /// Flushing the directory to the medium.
+    FlushDirectory,
+}
+
+impl Step {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Remove => "removing an old temporary",
+            Self::Create => "creating",
+            Self::Write => "writing",
+            Self::SetTime => "setting the time",
+            Self::Flush => "flushing",
+            Self::Rename => "renaming",
+            Self::FlushDirectory => "flushing the directory",
+        }
+    }
+}
+
+/// Why an image is not in place.
+#[derive(Debug)]
+pub struct FileError {
+    /// What was being done.
+    pub step: Step,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl FileError {
+    fn at(step: Step) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self { step, error }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step.name(), self.error)
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl Files {
+    /// The files of this directory, which need not be there yet.
+    #[must_use]
+    pub const fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Where the image of a slot is.
+    #[must_use]
+    pub fn path(&self, slot: Slot) -> PathBuf {
+        self.directory.join(match slot {
+            Slot::A => "a.ckpt",
+            Slot::B => "b.ckpt",
+        })
+    }
+
+    /// Where the image of a slot is written before it is renamed.
+    #[must_use]
+    pub fn temporary(&self, slot: Slot) -> PathBuf {
+        self.directory.join(match slot {
+            Slot::A => "a.ckpt.tmp",
+            Slot::B => "b.ckpt.tmp",
+        })
+    }
+
+    /// Looks at both images, every byte of them.
+    #[must_use]
+    pub fn find(&self) -> [Found; 2] {
+        Slot::ALL.map(|slot| look(&self.path(slot)))
+    }
+
+    /// Begins an image for this slot. Temporaries that were left over are removed.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn begin(&self, slot: Slot) -> Result<Draft<'_>, FileError> {
+        for temporary in Slot::ALL.map(|slot| self.temporary(slot)) {
+            match fs::remove_file(temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(FileError { step: Step::Remove, error });
+                }
+                _ => {}
+            }
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.temporary(slot))
+            .map_err(FileError::at(Step::Create))?;
+        Ok(Draft { files: self, slot, file })
+    }
+}
+
+/// An image that is being written.
+#[derive(Debug)]
+pub struct Draft<'f> {
+    files: &'f Files,
+    slot: Slot,
+    file: File,
+}
+
+impl Draft<'_> {
+    /// Puts the image in its place. `now` is the best that is known of the wall clock: the file's
+    /// time is never after it, since at the next boot the clock is set from it.
+    ///
+    /// # Errors
+    /// The step that failed. Before [`Step::FlushDirectory`] the slot is as it was.
+    pub fn commit(self, now: WallTime) -> Result<(), FileError> {
+        let Self { files, slot, file } = self;
+        not_after(&file, now).map_err(FileError::at(Step::SetTime))?;
+        file.sync_all().map_err(FileError::at(Step::Flush))?;
+        drop(file);
+        let renamed = fs::rename(files.temporary(slot), files.path(slot));
+        renamed.map_err(FileError::at(Step::Rename))?;
+        File::open(&files.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(FileError::at(Step::FlushDirectory))
+    }
+
+    /// Removes what was written; the slot is as it was.
+    ///
+    /// # Errors
+    /// It could not be removed; the next [`Files::begin`] tries again.
+    pub fn discard(self) -> Result<(), FileError> {
+        fs::remove_file(self.files.temporary(self.slot)).map_err(FileError::at(Step::Remove))
+    }
+}
+
+impl Write for Draft<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Takes the file's time back to `now` if it is later.
+fn not_after(file: &File, now: WallTime) -> io::Result<()> {
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(now.as_nanos());
+    if file.metadata()?.modified()? > now {
+        file.set_modified(now)?;
+    }
+    Ok(())
+}
+
+/// What is at this path.
+#[must_use]
+pub fn look(path: &Path) -> Found {
+    match open(path) {
+        Ok(reader) => Found::Good(*reader.facts()),
+        Err(Fault { what: FaultKind::Io(io::ErrorKind::NotFound), .. }) => Found::Missing,
+        Err(fault) => Found::Faulty(fault),
+    }
+}
+
+/// Opens the image at this path and verifies it.
+///
+/// # Errors
+/// The first fault; that the file cannot be opened is one too.
+pub fn open(path: &Path) -> Result<Reader<File>, Fault> {
+    match File::open(path) {
+        Ok(file) => Reader::open(file),
+        Err(error) => Err(Fault { offset: 0, what: FaultKind::Io(error.kind()) }),
+    }
+}

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod image;
 pub mod keep;
 mod kind;
+pub mod pair;
 pub mod plan;
 mod saved;
 

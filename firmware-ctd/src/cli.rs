@@ -3,6 +3,9 @@
 //! Nothing here reads a file, opens a socket or prints; `main` does. A wrong command line gives
 //! a [`UsageError`], one line that says what to do.
 
+mod checkpoint;
+mod help;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
@@ -52,6 +55,32 @@ pub enum Action {
         /// JSON lines instead of text.
         json: bool,
     },
+    /// Have the daemon save its flows.
+    CheckpointSave {
+        /// The daemon's control socket.
+        socket: PathBuf,
+        /// How long to wait for it, in seconds.
+        wait_s: u16,
+    },
+    /// Make the flows of a checkpoint again in the kernel.
+    CheckpointRestore {
+        /// Configuration files.
+        files: Vec<PathBuf>,
+        /// An image; otherwise the best one of the configuration's directory.
+        image: Option<PathBuf>,
+    },
+    /// Show what is in a checkpoint file.
+    CheckpointShow {
+        /// The file.
+        file: PathBuf,
+        /// JSON lines instead of text.
+        json: bool,
+    },
+    /// Tell whether a checkpoint file is good.
+    CheckpointVerify {
+        /// The file.
+        file: PathBuf,
+    },
     /// Tell what this kernel can do.
     Selftest {
         /// JSON instead of text.
@@ -90,6 +119,8 @@ pub enum Topic {
     Flows,
     /// `events`
     Events,
+    /// `checkpoint`
+    Checkpoint,
     /// `selftest`
     Selftest,
 }
@@ -97,20 +128,26 @@ pub enum Topic {
 /// What `--version` prints.
 pub const VERSION: &str = concat!("firmware-ctd ", env!("CARGO_PKG_VERSION"), "\n");
 
-const COMMANDS: [(&str, Topic); 6] = [
+const COMMANDS: [(&str, Topic); 7] = [
     ("run", Topic::Run),
     ("validate", Topic::Validate),
     ("status", Topic::Status),
     ("flows", Topic::Flows),
     ("events", Topic::Events),
+    ("checkpoint", Topic::Checkpoint),
     ("selftest", Topic::Selftest),
 ];
 
 /// Options of all commands: name, short letter, and the commands that take it.
-const OPTIONS: [(&str, Option<char>, &[Topic]); 5] = [
-    ("config", Some('c'), &[Topic::Run, Topic::Validate]),
-    ("socket", Some('s'), &[Topic::Status, Topic::Flows, Topic::Events]),
-    ("json", None, &[Topic::Status, Topic::Flows, Topic::Events, Topic::Selftest]),
+const OPTIONS: [(&str, Option<char>, &[Topic]); 6] = [
+    ("config", Some('c'), &[Topic::Run, Topic::Validate, Topic::Checkpoint]),
+    ("socket", Some('s'), &[Topic::Status, Topic::Flows, Topic::Events, Topic::Checkpoint]),
+    ("wait", None, &[Topic::Checkpoint]),
+    (
+        "json",
+        None,
+        &[Topic::Status, Topic::Flows, Topic::Events, Topic::Checkpoint, Topic::Selftest],
+    ),
     ("prometheus", None, &[Topic::Status]),
     ("all", None, &[Topic::Flows]),
 ];
@@ -137,6 +174,9 @@ struct Words {
     prometheus: bool,
     all: bool,
     filter: Vec<String>,
+    /// What `checkpoint` is to do, and its file.
+    plain: Vec<OsString>,
+    wait_s: Option<u16>,
 }
 
 /// Reads the command line; `args` begins with the program's name.
@@ -218,6 +258,9 @@ fn rest(parser: &mut Parser, topic: Topic) -> Result<Action, UsageError> {
             Word::Version => return Ok(Action::Version),
             Word::Option(written) => option(parser, &written, topic, &mut words)?,
             Word::Plain(word) if topic == Topic::Flows => words.filter.push(text(word, topic)?),
+            Word::Plain(word) if topic == Topic::Checkpoint && words.plain.len() < 2 => {
+                words.plain.push(word);
+            }
             Word::Plain(word) => {
                 let word = word.to_string_lossy();
                 let hint = if matches!(topic, Topic::Run | Topic::Validate) {
@@ -257,6 +300,11 @@ fn option(
     match *name {
         "config" => words.files.push(value()?),
         "socket" => words.socket = Some(value()?),
+        "wait" => {
+            let value = parser.value().ok().and_then(|value| value.to_str()?.parse().ok());
+            let needs = || wrong("--wait needs a number of seconds, 0 to 65535", topic);
+            words.wait_s = Some(value.ok_or_else(needs)?);
+        }
         "json" => words.json = true,
         "prometheus" => words.prometheus = true,
         _ => words.all = true,
@@ -266,6 +314,9 @@ fn option(
 
 impl Words {
     fn action(self, topic: Topic) -> Result<Action, UsageError> {
+        if topic == Topic::Checkpoint {
+            return self.checkpoint();
+        }
         let Self { files, json, all, filter, .. } = self;
         let format = match (json, self.prometheus) {
             (true, true) => return Err(wrong("choose one of --json and --prometheus", topic)),
@@ -282,7 +333,7 @@ impl Words {
             Topic::Flows => Action::Flows { socket, json, all, filter },
             Topic::Events => Action::Events { socket, json },
             Topic::Selftest => Action::Selftest { json },
-            Topic::Program => Action::Help(topic),
+            Topic::Program | Topic::Checkpoint => Action::Help(topic),
         })
     }
 }
@@ -331,108 +382,14 @@ impl Topic {
     #[must_use]
     pub const fn help(self) -> &'static str {
         match self {
-            Self::Program => HELP,
-            Self::Run => HELP_RUN,
-            Self::Validate => HELP_VALIDATE,
-            Self::Status => HELP_STATUS,
-            Self::Flows => HELP_FLOWS,
-            Self::Events => HELP_EVENTS,
-            Self::Selftest => HELP_SELFTEST,
+            Self::Program => help::HELP,
+            Self::Run => help::HELP_RUN,
+            Self::Validate => help::HELP_VALIDATE,
+            Self::Status => help::HELP_STATUS,
+            Self::Flows => help::HELP_FLOWS,
+            Self::Events => help::HELP_EVENTS,
+            Self::Checkpoint => help::HELP_CHECKPOINT,
+            Self::Selftest => help::HELP_SELFTEST,
         }
     }
 }
-
-const HELP: &str = "\
-firmware-ctd makes a router's connection tracking dependable: it receives the
-kernel's conntrack events reliably and accounts every flow exactly.
-
-Usage: firmware-ctd COMMAND [OPTION]...
-
-  run        be the daemon, in the foreground
-  validate   check configuration files
-  status     how the daemon is, what it has seen and what was lost
-  flows      the flow table as the daemon sees it
-  events     follow flows as they begin, change and end
-  selftest   what this kernel can do
-
-  COMMAND --help   more about a command
-  --version        print the version
-
-Exit codes: 0 success, 64 usage, 69 the daemon or the kernel does not answer,
-70 internal fault, 74 reading or writing failed, 77 a privilege is missing,
-78 the configuration is wrong.
-";
-
-const HELP_RUN: &str = "\
-Usage: firmware-ctd run [-c FILE]...
-
-Runs the daemon in the foreground; it logs \"ready\" once it serves. Needs
-CAP_NET_ADMIN. SIGTERM and SIGINT end it, SIGHUP makes it read the files again;
-when they are wrong it goes on with what it has.
-
-  -c, --config FILE   configuration in TOML; later files overlay earlier ones;
-                      without any the defaults apply
-";
-
-const HELP_VALIDATE: &str = "\
-Usage: firmware-ctd validate [-c FILE]...
-
-Checks configuration files as `run` reads them. Prints every fault as
-file:line: message and ends with 78; ends with 0 when there is none.
-
-  -c, --config FILE   configuration in TOML; later files overlay earlier ones
-";
-
-const HELP_STATUS: &str = "\
-Usage: firmware-ctd status [-s SOCKET] [--json|--prometheus]
-
-Shows how the daemon is: the table, the events seen, what was lost and why,
-the sinks, and the memory.
-
-  -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
-      --json            one JSON object
-      --prometheus      Prometheus' text format
-";
-
-const HELP_FLOWS: &str = "\
-Usage: firmware-ctd flows [-s SOCKET] [--json] [--all] [FILTER]...
-
-Lists the flows in the table, one a line, the first 1000 unless --all is given.
-
-  -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
-      --json            one JSON object a line
-      --all             every flow
-
-A flow is shown when it meets every FILTER:
-  family=ipv4|ipv6      address family
-  proto=NAME|NUMBER     tcp, udp, icmp, icmpv6, sctp, dccp, gre, udplite, 0-255
-  src=ADDR[/PREFIX]     source of the original direction; also dst=
-  addr=ADDR[/PREFIX]    either end, in either direction
-  sport=N[-M]           source port of the original direction; also dport=
-  port=N[-M]            either end, in either direction
-  zone=N                conntrack zone
-  mark=N[/MASK]         connection mark, decimal or 0x...
-  label=N               connection label, 0-127
-  state=NAME            TCP state: established, syn-sent, time-wait, ...
-  assured, snat, dnat, offload
-                        flows with that status
-";
-
-const HELP_EVENTS: &str = "\
-Usage: firmware-ctd events [-s SOCKET] [--json]
-
-Follows flows as they begin, change and end. Best effort: a reader that is too
-slow misses events, and is told how many.
-
-  -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
-      --json            one JSON object a line
-";
-
-const HELP_SELFTEST: &str = "\
-Usage: firmware-ctd selftest [--json]
-
-Tells what this kernel can do: events, reliable events, accounting, timestamps.
-Creates and deletes one probe flow. Needs CAP_NET_ADMIN.
-
-      --json   one JSON object
-";

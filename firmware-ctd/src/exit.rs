@@ -6,6 +6,8 @@
 pub const OK: u8 = 0;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
+/// The data in a file is wrong.
+pub const DATA: u8 = 65;
 /// The daemon does not answer, or the kernel lacks what is asked for.
 pub const UNAVAILABLE: u8 = 69;
 /// A fault of the program itself.

@@ -27,6 +27,12 @@ fn act(action: &Action) -> u8 {
         Action::Status { socket, format } => daemon::status(socket, *format),
         Action::Flows { socket, json, all, filter } => daemon::flows(socket, *json, *all, filter),
         Action::Events { socket, json } => daemon::events(socket, *json),
+        Action::CheckpointSave { socket, wait_s } => daemon::command::save(socket, *wait_s),
+        Action::CheckpointRestore { files, image } => {
+            daemon::checkpoint::command::restore(files, image.as_deref())
+        }
+        Action::CheckpointShow { file, json } => daemon::checkpoint::show::show(file, *json),
+        Action::CheckpointVerify { file } => daemon::checkpoint::show::verify(file),
         Action::Selftest { json } => daemon::selftest(*json),
         Action::Version => print(cli::VERSION),
         Action::Help(topic) => print(topic.help()),

@@ -122,3 +122,49 @@ fn a_closed_standard_error_changes_no_exit_code() {
     let status = command.arg("statsu").stderr(write).status().unwrap();
     assert_eq!(status.code(), Some(64));
 }
+
+/// An image whose content `tests/checkpoint/golden.rs` has.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/checkpoint/golden.ckpt");
+
+#[test]
+fn a_good_checkpoint_is_told_so_and_shown() {
+    let summary = "good: generation 42, 63 flows (1 IPv6), 1 expectations, 1776 bytes\n";
+    assert_eq!(run(&["checkpoint", "verify", GOLDEN]), (0, summary.into(), String::new()));
+    let (code, out, err) = run(&["checkpoint", "show", GOLDEN]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines[0], "generation    42");
+    assert!(lines.contains(&"orderly end   yes"), "{out}");
+    // The first flow of the golden image, and its expectation.
+    let flow = "tcp established 192.168.1.10:40000>198.51.100.0:1024 snat 1/777 1/0 432000s";
+    assert!(lines.contains(&flow), "{out}");
+    let last = "expect udp [2001:db8::5]:5353>[2001:db8:ffff::1]:53 300s of \
+                192.0.2.1:4660>192.0.2.2 sip-5060";
+    assert_eq!(lines.last(), Some(&last));
+    let (code, out, _) = run(&["checkpoint", "show", "--json", GOLDEN]);
+    assert_eq!((code, out.lines().count()), (0, 1 + 63 + 1));
+    let head = "{\"type\":\"checkpoint\",\"generation\":42,\
+                \"boot_id\":\"000102030405060708090a0b0c0d0e0f\",\"saved\":1795289206.230,\
+                \"boot_ms\":86400123,\"synchronised\":true,\"orderly\":true,\"flows\":63,\"ipv6\":1,\
+                \"expectations\":1,\"bytes\":1776,\
+                \"sections\":[{\"section\":257,\"version\":2,\"bytes\":12}]}";
+    assert_eq!(out.lines().next(), Some(head));
+    assert!(out.lines().all(|line| line.starts_with("{\"type\":\"") && line.ends_with('}')));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_with_65_and_the_place() {
+    let image = std::fs::read(GOLDEN).unwrap();
+    let path = std::env::temp_dir().join(format!("ctd-cli-{}-ckpt", std::process::id()));
+    std::fs::write(&path, &image[..1000]).unwrap();
+    let file = path.to_str().unwrap();
+    let expected =
+        format!("firmware-ctd: {file}: byte 1000: it ends in the middle; it will not be loaded\n");
+    for verb in ["verify", "show"] {
+        assert_eq!(run(&["checkpoint", verb, file]), (65, String::new(), expected.clone()));
+    }
+    std::fs::remove_file(&path).unwrap();
+    let (code, out, err) = run(&["checkpoint", "verify", file]);
+    assert_eq!((code, out.as_str()), (74, ""));
+    assert!(err.contains(file), "{err}");
+}

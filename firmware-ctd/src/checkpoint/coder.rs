@@ -135,7 +135,7 @@ impl Lengths {
             0 => 0,
             Self::LONG => raw(s, width, value),
             Self::NONE => return None,
-            length => 1 << (length - 1) | u64::from(s.raw(length as u32 - 1, low_word(value))),
+            length => 1 << (length - 1) | u64::from(s.raw(u32::try_from(length).unwrap_or(0) - 1, low_word(value))),
         })
     }
 

@@ -1,4 +1,163 @@
-//! The image: what stands where.
+//! The image: what stands where, so that anybody can write a second reader.
+//!
+//! All numbers are big-endian, whatever the machine. A CRC is CRC-32 as zlib has it. "`x` bits"
+//! means plain bits, see below; `a..b` are bytes, the last one excluded.
+//!
+//! # Frame
+//!
+//! The header:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0..8 | `FWCTDckp` |
+//! | 8..10 | version of the format: 1. Another one is refused |
+//! | 10..12 | bytes of the header, 64 to 1024, its CRC included |
+//! | 12..16 | bit 0: the wall clock was known to be right; bit 1: the daemon ended after this image, as it was told to; others are not looked at |
+//! | 16..24 | generation |
+//! | 24..40 | boot id |
+//! | 40..48 | when it was saved: wall clock, nanoseconds since 1970 |
+//! | 48..56 | when it was saved: milliseconds since the boot |
+//! | 56..60 | 0, not looked at; a longer header has more after it |
+//! | last 4 | CRC of all before |
+//!
+//! Then blocks, one after the other; the file ends with the last:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0..2 | section |
+//! | 2..4 | count |
+//! | 4..8 | length of the payload, at most 32,768 |
+//! | 8.. | payload |
+//! | last 4 | CRC of the whole block before it |
+//!
+//! | section | count | payload |
+//! |---|---|---|
+//! | 1, flows | 1 to 1,024 flows | u64: base of the starts; u32: bytes of plain bits; the plain bits; the coded symbols |
+//! | 2, expectations | expectations, not 0 | plain bits |
+//! | 3, end | not looked at | u32 each: flows; those of them whose original source is IPv6; expectations; blocks before this one; bytes of the whole image; CRC over the CRCs of the header and of all blocks before this one, as they stand. More may follow |
+//! | 0x100 to 0x1ff, words | 0 | u32: version of the content; then u32 words, at least one. Blocks of one section are pieces of one content |
+//! | others | | skipped |
+//!
+//! # Plain bits and coded symbols
+//!
+//! A block of flows has two streams. **Plain bits** are packed from the highest bit of the first
+//! byte on, the highest bit of a value first; the last byte is filled up with zeros. **Symbols**
+//! of 0 to 31 go through a range coder (G. N. N. Martin, 1979, in the form with carry). The reader
+//! has `code`, the first four bytes, and `range` = 2^32 - 1. To read a symbol of an alphabet:
+//!
+//! ```text
+//! unit = range >> 12                       (division without rest throughout)
+//! at = code / unit
+//! symbol = the s for which starts[s] <= at < starts[s + 1]; the last if there is none
+//! code = code - unit * starts[symbol]
+//! range = unit * (starts[symbol + 1] - starts[symbol])
+//! while range < 2^24: code = (code << 8) + next byte, modulo 2^32; range = range << 8
+//! ```
+//!
+//! Both streams are read to their very end by the flows of the block, no byte more or less. (The
+//! writer has `low` = 0 and `range`; it adds `unit * starts[symbol]` to `low`, a carry goes into
+//! the bytes already written; instead of taking in a byte it puts out the highest of `low`; at the
+//! end of the block it puts out all four.)
+//!
+//! An **alphabet** is 33 `starts`, first 0, 128, 256 ... 4096; 32 `counts`, first all 1; `period` =
+//! `left` = 16. After each of its symbols: `counts[symbol]` += 4, `left` -= 1. When `left` is 0:
+//!
+//! ```text
+//! starts[s] = s + (counts[0] + ... + counts[s - 1]) * 4064 / (sum of all counts)
+//! if period == 1024: every count = count / 2, else period = period * 2
+//! left = period
+//! ```
+//!
+//! Alphabets, dictionaries and kinds live over the whole image; the range coder and the bits begin
+//! anew with every block.
+//!
+//! A **number** of width `w` has an alphabet of lengths. Symbol 0: 0. Symbol `n` from 1 to 29: a
+//! one, followed by `n` - 1 bits. Symbol 30: `w` bits. Symbol 31: there is none, where that can be;
+//! elsewhere it is unsound. Of a number of width 16, only the lowest 16 bits count. (The writer
+//! takes 30 for whatever is longer than 29 bits.)
+//!
+//! # Flows
+//!
+//! The flows of a block are in the order of their starts, those without first. Each is these
+//! things, in this order:
+//!
+//! **Kind.** A symbol `u` of the alphabet *upper*. If it is below 16, a symbol `l` (below 16) of
+//! the alphabet *lower*\[`u`\]: the kind in slot `16 u + l`, which must be there. If it is 16, five
+//! numbers of width 32, each with lengths of its own: the words of a new kind, each XORed with the
+//! same word of the last new kind (first zeros). It gets slot 0, the next one slot 1, after slot
+//! 255 again 0. The words: status bits; mark; TCP or SCTP state, window scales, flags of the
+//! original and of the reply direction, a byte each (0 if there are none); zone in the upper half
+//! and protocol in the lowest byte (the byte between is 0); and these bits:
+//!
+//! | bit | |
+//! |---|---|
+//! | 0, 1 | the original source, destination is IPv6 |
+//! | 2, 3 | form of what identifies it: 0 none, 1 ports, 2 ICMP |
+//! | 4 | the zone is of the original direction alone |
+//! | 5 | the counters are a lower bound |
+//! | 6, 7, 8, 9 | there is: a TCP or SCTP state; counters; a timeout; a start |
+//! | 10, 11, 12 | source; destination; ports or ICMP triple of the reply are told, else they are those of the original's answer |
+//! | 13 | the reply is told as a whole (bits 10 to 12 are then not looked at) |
+//! | 16 to 23 | there are: labels; sequence adjustment of the original, of the reply direction; helper; master; SCTP tags; SYN proxy; zone of the reply |
+//!
+//! Other bits are refused. Lengths of starts, ports, timeouts and counters below are kept three
+//! times: for TCP, for UDP, for all else.
+//!
+//! **Start**, if bit 9: a number of width 64, milliseconds after the start before it in this block,
+//! or after the base (which is the first start of the block).
+//!
+//! **Original source, then destination**: an address of the role *source*, of the role
+//! *destination*. Each role has a dictionary for IPv4 and one for IPv6, of at most 2,048 and 512
+//! (source), 4,096 and 2,048 (destination), 256 and 64 (*translated*) addresses. An address is a
+//! number of width 16, if there is one: its place in the dictionary. If there is none, a number of
+//! width 32 for each word (one or four, each with lengths of its own), XORed with the same word of
+//! the last address that was told so in this dictionary (first zeros); it gets the next place, if
+//! the dictionary is not full.
+//!
+//! **Original ports**, with form 1: a number of width 16, the source port; a number of width 16, if
+//! there is one: the destination port. If there is none, it is the port noted for the destination
+//! address: with each place of the dictionary the last destination port is noted (first 0), and
+//! with one place more for all addresses that have none. With form 2, 32 bits: identifier (16),
+//! type and code.
+//!
+//! **Reply**, if bit 13, as a tuple in plain bits (below). Else it is the answer to the original:
+//! source and destination exchanged, ports too; ICMP types 0 and 8, 13 and 14, 15 and 16, 17 and
+//! 18, ICMPv6 types 128 and 129, 139 and 140 exchanged. If bit 10, the source is an address of the
+//! role *translated*, of the family it had; if bit 11, the destination. If bit 12, with ports:
+//! source, then destination port, each a number of width 16 (lengths of its own), if there is one,
+//! else unchanged; with ICMP, 32 bits as above.
+//!
+//! **Timeout**, if bit 8: a number of width 32, if there is one: so much shorter than the longest
+//! timeout of the kind so far (first 0; forgotten with the slot). If there is none, a number of
+//! width 32 with lengths of its own: so much longer.
+//!
+//! **Counters**, if bit 7: for the original, then the reply direction, each with lengths of its own:
+//! packets, a number of width 64; whole bytes a packet, a number of width 64; the rest in truncated
+//! binary. With 0 packets, divide by 1. A rest below `p` packets: none if `p` is 1; else, with `k`
+//! the largest for which 2^k <= p - 1, and `short` = 2^(k + 1) - p: `k` bits, `v`; if `v` < `short`
+//! it is the rest, else it is 2 `v` + one bit more - `short`.
+//!
+//! **The rare**, all in plain bits. Bit 16: 128 bits of labels. Bits 17, 18: position, offset
+//! before and after, 32 bits each. Bit 19: a name. Bit 20: a tuple. Bit 21: two tags of 32 bits.
+//! Bit 22: initial sequence number, timestamp, offset, 32 bits each. Bit 23: 16 bits.
+//!
+//! A **name** is 5 bits, the bytes up to the last that is not NUL (at most 16), and these. A
+//! **tuple in plain bits** is: 1 bit, the source is IPv6; 1 bit, the destination is; 8 bits of
+//! protocol; 2 bits of form; 32 or 128 bits of source, the same of destination; 32 bits, two ports
+//! or the ICMP triple, unless the form is 0.
+//!
+//! # Expectations
+//!
+//! Each is: master, tuple, mask, as tuples in plain bits; 16 bits of zone; timeout in seconds,
+//! flags, class, 32 bits each; 1 bit and, if it is set, the helper's name; the same for the
+//! function; 1 bit and, if it is set, 32 bits of direction and a tuple: its NAT.
+//!
+//! # Refused
+//!
+//! Whatever is not as written here, with the first fault and its place: a wrong checksum, a length
+//! beyond the end, a place or slot that is not filled, a form of 3, a sum that does not fit its
+//! type. So an image that is cut anywhere, or has any bit flipped, is none. A reader needs memory
+//! for one block and for what flows have in common, whatever the image says.
 
 use core::fmt;
 
@@ -186,14 +345,6 @@ pub enum FaultKind {
     BytesAfterEnd,
     /// It cannot be read.
     Io(std::io::ErrorKind),
-}
-
-impl Fault {
-    /// The file cannot be read.
-    #[must_use]
-    pub fn io(error: &std::io::Error) -> Self {
-        Self { offset: 0, what: FaultKind::Io(error.kind()) }
-    }
 }
 
 impl fmt::Display for Fault {

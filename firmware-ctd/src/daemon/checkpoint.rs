@@ -8,16 +8,17 @@
 //! Nothing here waits: not for the kernel, not for the process, not for the storage.
 
 pub mod after;
+pub mod command;
 pub mod files;
 pub mod hand_over;
 pub mod load;
 pub mod router;
 pub mod saver;
+pub mod show;
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -29,6 +30,7 @@ use super::log::{InWords, RateLimit};
 use super::shared::{Word, Words};
 use super::sys::{self, Fork};
 use crate::checkpoint::age::Steps;
+use crate::checkpoint::pair::{self, Slot};
 use crate::checkpoint::plan::{Place, Plan, Policy, Reason};
 use crate::checkpoint::{Facts, Keep, Section};
 use crate::config::Config;
@@ -37,6 +39,7 @@ use crate::limited;
 use crate::retry::BYTES_RECORD;
 use crate::time::{Duration, Instant, Now, WallTime};
 use after::After;
+use files::Files;
 use hand_over::HandOver;
 pub use load::{Loaded, load};
 use saver::{Job, Outcome, Step};
@@ -82,7 +85,15 @@ enum Phase {
     /// A dump was asked for.
     Dumping(DumpWish),
     /// A process packs and writes.
-    Writing { saver: Saver, hand_over: Option<HandOver>, generation: u64 },
+    Writing(Writing),
+}
+
+/// A process, and what it has still to be given.
+#[derive(Debug)]
+struct Writing {
+    saver: Saver,
+    hand_over: Option<HandOver>,
+    generation: u64,
 }
 
 /// The process.
@@ -106,7 +117,9 @@ pub enum Asked {
 /// The checkpoints of a worker.
 #[derive(Debug)]
 pub struct Checkpoints {
-    directories: [PathBuf; 2],
+    files: [Files; 2],
+    /// Where the next image of each place goes, and its generation.
+    next: [(Slot, u64); 2],
     plan: Plan,
     keep: Keep,
     max_bytes: u32,
@@ -158,11 +171,15 @@ impl Checkpoints {
         let restored = loaded.filter(Loaded::is_of_another_boot);
         let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         let live = config.control.socket.with_extension("checkpoint");
-        let directories = [live, of.directory.clone()];
-        let images = [0, 1]
-            .map(|at| Image { generation: files::newest(&directories[at]), ..Image::default() });
+        let files = [live, of.directory.clone()].map(Files::new);
+        let found = [&files[0], &files[1]].map(|files| pair::choose(&files.find()));
+        // Of another boot's count too: a generation never comes twice.
+        let images =
+            found.map(|choice| Image { generation: choice.generation - 1, ..Image::default() });
+        let next = found.map(|choice| (choice.write, choice.generation));
         Ok(Some(Self {
-            directories,
+            files,
+            next,
             plan: Plan::new(policy(config), now, allowance),
             keep: of.keep.clone(),
             max_bytes: of.max_bytes,
@@ -236,7 +253,7 @@ impl Checkpoints {
     #[must_use]
     pub fn is_handed_over(&self) -> bool {
         let phase = self.save.as_ref().map(|save| &save.phase);
-        matches!(phase, Some(Phase::Writing { hand_over: None, .. }))
+        matches!(phase, Some(Phase::Writing(Writing { hand_over: None, .. })))
     }
 
     /// The last image of a place.
@@ -265,7 +282,9 @@ impl Checkpoints {
         match &self.save {
             None => self.plan.poll_timeout(),
             Some(Save { phase: Phase::Dumping(_), began, .. }) => Some(*began + DUMP_PATIENCE),
-            Some(Save { phase: Phase::Writing { hand_over: Some(it), .. }, .. }) if it.more => {
+            Some(Save { phase: Phase::Writing(Writing { hand_over: Some(it), .. }), .. })
+                if it.more =>
+            {
                 Some(Instant::BOOT)
             }
             Some(save) => Some(save.began + SAVE_PATIENCE),
@@ -311,13 +330,12 @@ impl Checkpoints {
                     }
                 }
             }
-            Phase::Writing { saver, hand_over, generation } => {
+            Phase::Writing(writing) => {
                 let late = now.boot.since(save.began) > SAVE_PATIENCE;
-                let outcome =
-                    go_on(saver, hand_over, &mut self.buffer, engine, &self.keep, now, late);
-                if let Some(outcome) = outcome {
-                    let generation = *generation;
-                    saver.bury();
+                let from = (&*engine, &self.keep);
+                if let Some(outcome) = writing.go_on(&mut self.buffer, from, now, late) {
+                    let generation = writing.generation;
+                    writing.saver.bury();
                     return self.over(&save, now, generation, outcome);
                 }
             }
@@ -334,8 +352,7 @@ impl Checkpoints {
         epoll: &Epoll,
     ) -> io::Result<Phase> {
         let image = &self.images[index(save.place)];
-        let directory = &self.directories[index(save.place)];
-        let generation = image.generation + 1;
+        let (slot, generation) = self.next[index(save.place)];
         let job = Job {
             facts: Facts {
                 generation,
@@ -346,7 +363,8 @@ impl Checkpoints {
                 orderly: self.ending.is_some(),
             },
             max_bytes: self.max_bytes,
-            path: files::slot(directory, generation),
+            files: self.files[index(save.place)].clone(),
+            slot,
             digest: Some(image.outcome.digest)
                 .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
             owes: !engine.queue().is_empty(),
@@ -367,7 +385,7 @@ impl Checkpoints {
                 let ranks = if cut { self.keep.len() } else { 1 };
                 let rest = self.ending.is_some();
                 let hand_over = Some(HandOver::new(ranks, rest));
-                Ok(Phase::Writing { saver, hand_over, generation })
+                Ok(Phase::Writing(Writing { saver, hand_over, generation }))
             }
         }
     }
@@ -382,7 +400,7 @@ impl Checkpoints {
         if outcome.step != Step::None {
             image.outcome.errno = outcome.errno;
             image.outcome.step = outcome.step;
-            tell_failure(&self.directories[index(save.place)], &outcome);
+            tell_failure(self.files[index(save.place)].directory(), &outcome);
             return self.plan.failed(now.boot, save.place);
         }
         image.saved = Some((now.boot, now.wall));
@@ -391,6 +409,8 @@ impl Checkpoints {
             Some(_) => {
                 image.generation = generation;
                 image.outcome = outcome;
+                let next = &mut self.next[index(save.place)];
+                *next = (next.0.other(), generation + 1);
             }
             None => (image.outcome.errno, image.outcome.step) = (0, Step::None),
         }
@@ -404,31 +424,29 @@ fn reserve(records: u32) -> u32 {
     records.saturating_mul(bytes).saturating_add(RESERVE)
 }
 
-/// Hands over what the process takes, and looks for its answer.
-fn go_on(
-    saver: &mut Saver,
-    hand_over: &mut Option<HandOver>,
-    words: &mut [u32],
-    engine: &Engine<'_>,
-    keep: &Keep,
-    now: Now,
-    late: bool,
-) -> Option<Outcome> {
-    if late {
-        let error = Errno::ETIMEDOUT.into();
-        return Some(Outcome::failed(Step::HandOver, &error));
-    }
-    if let Some(under_way) = hand_over {
-        match under_way.go_on(&mut saver.socket, words, engine, keep, now) {
-            Ok(false) => {}
-            Ok(true) => *hand_over = None,
-            // What it says of itself is worth more.
-            Err(_) => *hand_over = None,
+impl Writing {
+    /// Hands over what the process takes, and looks for its answer.
+    fn go_on(
+        &mut self,
+        buffer: &mut [u32],
+        (engine, keep): (&Engine<'_>, &Keep),
+        now: Now,
+        late: bool,
+    ) -> Option<Outcome> {
+        if late {
+            return Some(Outcome::failed(Step::HandOver, &Errno::ETIMEDOUT.into()));
         }
-    }
-    match saver.read() {
-        Ok(answer) => answer,
-        Err(error) => Some(Outcome::failed(Step::HandOver, &error)),
+        if let Some(under_way) = &mut self.hand_over {
+            // When that fails, what the process says of it is worth more.
+            let done = under_way.go_on(&mut self.saver.socket, buffer, engine, keep, now);
+            if !matches!(done, Ok(false)) {
+                self.hand_over = None;
+            }
+        }
+        match self.saver.read() {
+            Ok(answer) => answer,
+            Err(error) => Some(Outcome::failed(Step::HandOver, &error)),
+        }
     }
 }
 

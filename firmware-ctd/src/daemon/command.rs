@@ -40,6 +40,12 @@ pub fn events(socket: &Path, json: bool) -> u8 {
     ask(socket, if json { "events json\n" } else { "events text\n" })
 }
 
+/// The command `checkpoint save`; returns the exit code.
+#[must_use]
+pub fn save(socket: &Path, wait_s: u16) -> u8 {
+    ask(socket, &format!("save {wait_s}\n"))
+}
+
 /// Asks the daemon and prints what it answers.
 fn ask(socket: &Path, question: &str) -> u8 {
     let stream = match UnixStream::connect(socket) {
@@ -105,7 +111,7 @@ fn unreachable_daemon(socket: &Path, error: &io::Error) -> u8 {
     }
 }
 
-fn fail(code: u8, text: &str) -> u8 {
+pub(super) fn fail(code: u8, text: &str) -> u8 {
     // Nobody is left to tell when standard error is gone; the exit code still tells.
     let _ = writeln!(io::stderr(), "firmware-ctd: {text}");
     code

@@ -50,7 +50,7 @@ fn whole(out: &mut Text<'_>, record: &Record, addresses: bool) {
     out.byte(b'\n');
 }
 
-fn ends(out: &mut Text<'_>, tuple: &Tuple) {
+pub(super) fn ends(out: &mut Text<'_>, tuple: &Tuple) {
     let (src, dst) = match tuple.l4 {
         L4::Ports { src, dst } => (Some(src), Some(dst)),
         L4::Icmp { id, .. } => (Some(id), None),

@@ -222,7 +222,6 @@ fn fullest() -> SavedFlow {
             vtags: Some([1, 2]),
             synproxy: Some(SynProxy { isn: 1, its: 2, tsoff: 3 }),
             zone_reply: Some(2),
-            base: None,
         },
         ..flow(orig)
     }

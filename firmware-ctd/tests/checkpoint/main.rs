@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
 
 mod arbitrary;
+mod damage;
+mod golden;
 mod roundtrip;
 mod support;

@@ -82,3 +82,21 @@ pub(crate) fn read(image: &[u8]) -> Result<Content, Fault> {
     assert_eq!(summary.expectations as usize, content.expectations.len());
     Ok(content)
 }
+
+/// A small generator of noise (xorshift*).
+pub(crate) struct Noise(u64);
+
+impl Noise {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let noise = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        usize::try_from((u128::from(noise) * bound as u128) >> 32).unwrap()
+    }
+}

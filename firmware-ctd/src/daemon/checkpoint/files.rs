@@ -1,99 +1,217 @@
-//! The two files of a place: which one to read, which one to write, and writing it whole.
+//! The two image files of a directory, and how one is replaced without ever losing the other.
 //!
-//! Images with an odd generation lie in `a.ckpt`, those with an even one in `b.ckpt`. The next one
-//! is one higher than the best that can be read, so it never goes over that. It is written beside
-//! them, and takes its place once all of it has reached the storage.
+//! An image is written to a temporary beside it, flushed to the medium, renamed over its slot, and
+//! then the directory is flushed. A power cut leaves the old file or the new one, with file systems
+//! that reorder perhaps a damaged one, but never touches the other slot. A temporary that was left
+//! over is removed at the next write.
 
-use std::fs::{File, OpenOptions};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use crate::checkpoint::Reader;
-use crate::daemon::clock;
+use crate::checkpoint::pair::{Found, Slot};
+use crate::checkpoint::{Fault, FaultKind, Reader};
+use crate::time::WallTime;
 
-/// What lies in a directory.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// The best image, open, and its file.
-    pub image: Option<(PathBuf, Reader<File>)>,
-    /// Files that are there and are no good image.
-    pub refused: u32,
+/// The directory of the two files.
+#[derive(Clone, Debug)]
+pub struct Files {
+    directory: PathBuf,
 }
 
-/// The file for an image of this generation.
-#[must_use]
-pub fn slot(directory: &Path, generation: u64) -> PathBuf {
-    directory.join(if generation % 2 == 1 { "a.ckpt" } else { "b.ckpt" })
+/// What was being done when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Removing a temporary that was left over.
+    Remove,
+    /// Creating the temporary.
+    Create,
+    /// Writing it.
+    Write,
+    /// Setting its time.
+    SetTime,
+    /// Flushing it to the medium.
+    Flush,
+    /// Putting it in the place of the old image.
+    Rename,
+    /// Flushing the directory to the medium.
+    FlushDirectory,
 }
 
-/// Looks for the image with the highest generation that is good. What is not is told in the log.
-#[must_use]
-pub fn load(directory: &Path) -> Found {
-    let mut found = Found::default();
-    for path in [1, 2].map(|generation| slot(directory, generation)) {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                log::warn!("{}: {error}", path.display());
-                found.refused += 1;
-                continue;
-            }
-        };
-        match Reader::open(file) {
-            Ok(reader) => {
-                let best = found.image.as_ref().map_or(0, |(_, best)| best.facts().generation);
-                if reader.facts().generation > best {
-                    found.image = Some((path, reader));
-                }
-            }
-            Err(fault) => {
-                log::warn!("{}: {fault}; the other image is used", path.display());
-                found.refused += 1;
-            }
+impl Step {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Remove => "removing an old temporary",
+            Self::Create => "creating",
+            Self::Write => "writing",
+            Self::SetTime => "setting the time",
+            Self::Flush => "flushing",
+            Self::Rename => "renaming",
+            Self::FlushDirectory => "flushing the directory",
         }
     }
-    found
 }
 
-/// The generation of the best image there; 0 if there is none.
+/// Why an image is not in place.
+#[derive(Debug)]
+pub struct FileError {
+    /// What was being done.
+    pub step: Step,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl FileError {
+    fn at(step: Step) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self { step, error }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step.name(), self.error)
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl Files {
+    /// The files of this directory, which need not be there yet.
+    #[must_use]
+    pub const fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the image of a slot is.
+    #[must_use]
+    pub fn path(&self, slot: Slot) -> PathBuf {
+        self.directory.join(match slot {
+            Slot::A => "a.ckpt",
+            Slot::B => "b.ckpt",
+        })
+    }
+
+    /// Where the image of a slot is written before it is renamed.
+    #[must_use]
+    pub fn temporary(&self, slot: Slot) -> PathBuf {
+        self.directory.join(match slot {
+            Slot::A => "a.ckpt.tmp",
+            Slot::B => "b.ckpt.tmp",
+        })
+    }
+
+    /// Looks at both images, every byte of them.
+    #[must_use]
+    pub fn find(&self) -> [Found; 2] {
+        Slot::ALL.map(|slot| look(&self.path(slot)))
+    }
+
+    /// Begins an image for this slot. Temporaries that were left over are removed.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn begin(&self, slot: Slot) -> Result<Draft<'_>, FileError> {
+        for temporary in Slot::ALL.map(|slot| self.temporary(slot)) {
+            match fs::remove_file(temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(FileError { step: Step::Remove, error });
+                }
+                _ => {}
+            }
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.temporary(slot))
+            .map_err(FileError::at(Step::Create))?;
+        Ok(Draft { files: self, slot, file })
+    }
+}
+
+/// An image that is being written.
+#[derive(Debug)]
+pub struct Draft<'f> {
+    files: &'f Files,
+    slot: Slot,
+    file: File,
+}
+
+impl Draft<'_> {
+    /// Puts the image in its place. `now` is the best that is known of the wall clock: the file's
+    /// time is never after it, since at the next boot the clock is set from it.
+    ///
+    /// # Errors
+    /// The step that failed. Before [`Step::FlushDirectory`] the slot is as it was.
+    pub fn commit(self, now: WallTime) -> Result<(), FileError> {
+        let Self { files, slot, file } = self;
+        not_after(&file, now).map_err(FileError::at(Step::SetTime))?;
+        file.sync_all().map_err(FileError::at(Step::Flush))?;
+        drop(file);
+        let renamed = fs::rename(files.temporary(slot), files.path(slot));
+        renamed.map_err(FileError::at(Step::Rename))?;
+        File::open(&files.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(FileError::at(Step::FlushDirectory))
+    }
+
+    /// Removes what was written; the slot is as it was.
+    ///
+    /// # Errors
+    /// It could not be removed; the next [`Files::begin`] tries again.
+    pub fn discard(self) -> Result<(), FileError> {
+        fs::remove_file(self.files.temporary(self.slot)).map_err(FileError::at(Step::Remove))
+    }
+}
+
+impl Write for Draft<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Takes the file's time back to `now` if it is later.
+fn not_after(file: &File, now: WallTime) -> io::Result<()> {
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(now.as_nanos());
+    if file.metadata()?.modified()? > now {
+        file.set_modified(now)?;
+    }
+    Ok(())
+}
+
+/// What is at this path.
 #[must_use]
-pub fn newest(directory: &Path) -> u64 {
-    load(directory).image.map_or(0, |(_, reader)| reader.facts().generation)
+pub fn look(path: &Path) -> Found {
+    match open(path) {
+        Ok(reader) => Found::Good(*reader.facts()),
+        Err(Fault { what: FaultKind::Io(io::ErrorKind::NotFound), .. }) => Found::Missing,
+        Err(fault) => Found::Faulty(fault),
+    }
 }
 
-/// Writes a whole image in the place of the file at `path`; makes the directory if need be.
-///
-/// The file's time is never later than `wall_ns`: OpenWrt sets the clock of a board without one to
-/// the latest time of a file when it boots.
+/// Opens the image at this path and verifies it.
 ///
 /// # Errors
-///
-/// What the system says; the file is then as it was.
-pub fn write(path: &Path, bytes: &[u8], wall_ns: u64) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory)?;
-    // One for both: whatever a cut has left is written over.
-    let temporary = directory.join("new.tmp");
-    let written = write_new(&temporary, bytes, wall_ns).and_then(|()| {
-        std::fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    });
-    if written.is_err() {
-        // It takes room that the next attempt needs; a failure here changes nothing.
-        let _ = std::fs::remove_file(&temporary);
+/// The first fault; that the file cannot be opened is one too.
+pub fn open(path: &Path) -> Result<Reader<File>, Fault> {
+    match File::open(path) {
+        Ok(file) => Reader::open(file),
+        Err(error) => Err(Fault { offset: 0, what: FaultKind::Io(error.kind()) }),
     }
-    written
-}
-
-fn write_new(temporary: &Path, bytes: &[u8], wall_ns: u64) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
-    file.write_all(bytes)?;
-    let saved = SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns);
-    let now = Duration::from_nanos(clock::now().wall.as_nanos());
-    file.set_modified(saved.min(SystemTime::UNIX_EPOCH + now))?;
-    file.sync_all()
 }

@@ -7,18 +7,21 @@
 //! it reports when the first dumps do not show them. An image of this very boot is not restored:
 //! its flows live.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{CARRIED, ROUTER, files};
-use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow};
+use super::files::{self, Files};
+use super::{CARRIED, ROUTER};
+use crate::checkpoint::pair::{self, Found, Slot};
+use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow, Summary};
 use crate::config::Checkpoint;
 use crate::daemon::restore::{self, Outcome, Plan};
 use crate::daemon::shared::{Word, Words};
 use crate::engine::Engine;
-use crate::restore::{FlowSource, Refusal, Timeouts};
+use crate::restore::{Capacity, FlowSource, Refusal, Timeouts};
 use crate::time::{Duration, Instant, NANOS_PER_MILLI, Now, WallTime};
 
 /// An image that is gone on with.
@@ -66,9 +69,9 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     if !config.is_on() {
         return None;
     }
-    let found = files::load(&config.directory);
-    words.add(Word::ImagesRefused, found.refused);
-    let (path, reader) = found.image?;
+    let (found, refused) = best(&config.directory);
+    words.add(Word::ImagesRefused, refused);
+    let (path, reader) = found?;
     let facts = *reader.facts();
     let rebooted = facts.boot_id != boot_id;
     let mut loaded =
@@ -78,9 +81,7 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
         loaded.at.boot = Instant::BOOT + Duration::from_secs(u64::from(at_s));
         loaded.refused = vec![0; reader.summary().flows.div_ceil(32) as usize];
     } else if rebooted && config.restore {
-        let flows = reader.summary().flows;
-        let mut source = Source { reader, keep: &config.keep };
-        match make(&mut source, flows, config.timeout_cap_s, &mut loaded.refused) {
+        match make(reader, &config.keep, config.timeout_cap_s, &mut loaded.refused) {
             Ok(outcome) => note(&outcome, words),
             Err(error) => log::error!("flows were not restored: {error}"),
         }
@@ -92,23 +93,65 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     Some(loaded)
 }
 
-/// Makes flows in the kernel; the bits of `refused` tell those that were not made.
-fn make(
-    source: &mut Source<'_>,
-    flows: u32,
+/// The best image of a directory, open, with its file; and how many are no good. Those are told in
+/// the log.
+#[must_use]
+pub fn best(directory: &Path) -> (Option<(PathBuf, Reader<File>)>, u32) {
+    let files = Files::new(directory.to_owned());
+    let (found, mut refused) = (files.find(), 0);
+    for (slot, found) in Slot::ALL.iter().zip(&found) {
+        if let Found::Faulty(fault) = found {
+            log::warn!("{}: {fault}; the other image is used", files.path(*slot).display());
+            refused += 1;
+        }
+    }
+    let path = pair::choose(&found).load.map(|slot| files.path(slot));
+    let image = path.and_then(|path| files::open(&path).ok().map(|reader| (path, reader)));
+    (image, refused)
+}
+
+/// Why flows were not made, or not all.
+#[derive(Debug)]
+pub enum Make {
+    /// The kernel does not answer.
+    Kernel(io::Error),
+    /// The image cannot be read any more.
+    Image(Fault),
+}
+
+impl fmt::Display for Make {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(error) => error.fmt(f),
+            Self::Image(fault) => fault.fmt(f),
+        }
+    }
+}
+
+/// Makes the flows of an image that are worth keeping in the kernel; the bits of `refused` tell
+/// those that were not made.
+///
+/// # Errors
+///
+/// [`Make`]. What was made by then stays.
+pub fn make(
+    reader: Reader<File>,
+    keep: &Keep,
     cap_s: u32,
     refused: &mut Vec<u32>,
-) -> io::Result<Outcome> {
-    let plan = Plan { flows, timeouts: Timeouts { age_s: 0, cap_s } };
+) -> Result<Outcome, Make> {
+    let Summary { flows, expectations, .. } = *reader.summary();
+    let plan =
+        Plan { capacity: Capacity { flows, expectations }, timeouts: Timeouts { age_s: 0, cap_s } };
     refused.resize(flows.div_ceil(32) as usize, 0);
-    let done = restore::restore(source, &plan, &mut |_| {}, &mut |index| {
+    let done = restore::restore(&mut Source { reader, keep }, &plan, &mut |_| {}, &mut |index| {
         if let Some(word) = refused.get_mut((index / 32) as usize) {
             *word |= 1 << (index % 32);
         }
     });
     done.map_err(|failure| match failure {
-        restore::Failure::Kernel(error) => error,
-        restore::Failure::Source(fault) => io::Error::other(fault),
+        restore::Failure::Kernel(error) => Make::Kernel(error),
+        restore::Failure::Source(fault) => Make::Image(fault),
     })
 }
 
@@ -188,7 +231,7 @@ impl Loaded {
 
     /// The image, if it is still the one that was loaded.
     fn reader(&self) -> Result<Option<Reader<File>>, Fault> {
-        let reader = Reader::open(File::open(&self.path).map_err(|error| Fault::io(&error))?)?;
+        let reader = files::open(&self.path)?;
         let same = reader.facts().generation == self.facts.generation;
         Ok(Some(reader).filter(|_| same))
     }

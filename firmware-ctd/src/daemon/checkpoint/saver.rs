@@ -6,9 +6,10 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
-use super::{CARRIED, ROUTER, files, router};
+use super::files::Files;
+use super::{CARRIED, ROUTER, router};
+use crate::checkpoint::pair::Slot;
 use crate::checkpoint::{EncodeError, Encoder, EncoderMemory, Facts, Limit, SavedExpect, frame};
 use crate::daemon::addresses;
 use crate::daemon::netlink::RequestSocket;
@@ -43,8 +44,10 @@ pub struct Job {
     pub facts: Facts,
     /// The largest that it may be.
     pub max_bytes: u32,
-    /// The file, one of the two.
-    pub path: PathBuf,
+    /// The two files.
+    pub files: Files,
+    /// Which of them.
+    pub slot: Slot,
     /// What the image before it held: if this one would hold the same, it is not written.
     pub digest: Option<u64>,
     /// Something is owed to a sink: what is carried beside the flows counts as content.
@@ -179,10 +182,24 @@ fn save(job: &Job, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Error)
     }
     let (bytes, mut outcome) = image.finish().map_err(at(Step::Encode))?;
     if job.digest != Some(outcome.digest) {
-        files::write(&job.path, &bytes, job.facts.wall_ns).map_err(at(Step::Write))?;
+        write(job, &bytes).map_err(at(Step::Write))?;
         outcome.bytes = bytes.len() as u64;
     }
     Ok(outcome)
+}
+
+/// Puts the image in its place.
+fn write(job: &Job, bytes: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(job.files.directory())?;
+    let begun = job.files.begin(job.slot).map_err(|failed| failed.error)?;
+    let mut draft = begun;
+    if let Err(error) = draft.write_all(bytes) {
+        // It takes room that the next attempt needs; if it stays, that one removes it.
+        let _ = draft.discard();
+        return Err(error);
+    }
+    let now = crate::daemon::clock::now().wall;
+    draft.commit(now).map_err(|failed| failed.error)
 }
 
 /// The image as it is made.

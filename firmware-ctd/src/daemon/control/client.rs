@@ -289,7 +289,7 @@ impl Client {
     fn tell_save(&mut self, room: &mut Room, facts: &Facts<'_, '_>) -> bool {
         let State::Save { wait, asked } = &mut self.state else { return false };
         let Some(checkpoints) = facts.checkpoints else {
-            room.append(|out| save::none(out));
+            room.append(save::none);
             self.state = State::Ending;
             return true;
         };

@@ -54,9 +54,9 @@ pub fn show(path: &Path, json: bool) -> u8 {
                 reader.expectations(&mut |expectation| {
                     line(&|text| {
                         if json {
-                            expect_json(text, expectation)
+                            expect_json(text, expectation);
                         } else {
-                            expect_text(text, expectation)
+                            expect_text(text, expectation);
                         }
                     })
                 })

@@ -10,6 +10,11 @@
 //! not let be guessed too.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "an example prints and may panic")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the numbers are made here and small"
+)]
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -35,7 +40,7 @@ impl Noise {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 32) * bound >> 32
+        ((self.next() >> 32) * bound) >> 32
     }
 
     fn port(&mut self) -> u16 {

@@ -74,9 +74,10 @@ impl Alphabet {
     /// The symbol in whose share `at` lies.
     #[inline]
     fn symbol_at(&self, at: u32) -> usize {
-        [16, 8, 4, 2, 1].iter().fold(0, |symbol, step| {
-            if u32::from(self.starts[symbol + step]) <= at { symbol + step } else { symbol }
-        })
+        let step = |symbol: usize, step: usize| {
+            symbol + if u32::from(self.starts[symbol + step]) <= at { step } else { 0 }
+        };
+        step(step(step(step(step(0, 16), 8), 4), 2), 1)
     }
 
     #[inline]
@@ -120,6 +121,7 @@ impl Lengths {
 
     /// A number of at most `width` bits, if there is one.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a symbol is at most 31")]
     pub(super) fn optional<S: Stream>(
         &mut self,
         s: &mut S,

@@ -11,15 +11,15 @@ static TABLES: [[u32; 16]; 8] = {
     let mut tables = [[0_u32; 16]; 8];
     let mut k = 0;
     while k < 8 {
-        let mut n = 0;
+        let mut n = 0_u32;
         while n < 16 {
-            let mut crc = n as u32;
+            let mut crc = n;
             let mut bit = 0;
             while bit < 4 * (k + 1) {
                 crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
                 bit += 1;
             }
-            tables[k][n] = crc;
+            tables[k][n as usize] = crc;
             n += 1;
         }
         k += 1;
@@ -41,7 +41,10 @@ impl Crc {
         let mut crc = self.0;
         for chunk in &mut chunks {
             crc ^= u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-            crc = (0..8).fold(0, |sum, k| sum ^ TABLES[7 - k][(crc >> (4 * k) & 15) as usize]);
+            let part = |table: usize, shift: u32| TABLES[table][(crc >> shift & 15) as usize];
+            // One after the other in the code also when it is made small.
+            let low = part(7, 0) ^ part(6, 4) ^ part(5, 8) ^ part(4, 12);
+            crc = low ^ part(3, 16) ^ part(2, 20) ^ part(1, 24) ^ part(0, 28);
         }
         for &byte in chunks.remainder() {
             crc ^= u32::from(byte);

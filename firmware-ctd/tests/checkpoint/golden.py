@@ -388,7 +388,7 @@ def golden():
         flows.append({
             "orig": (client, server, 6, 1, sport << 16 | dport),
             "reply": (server, a("203.0.113.1"), 6, 1, dport << 16 | port),
-            "status": 0x18E, "mark": n % 2, "timeout_s": 432000 - n * n,
+            "status": 0x19E, "mark": n % 2, "timeout_s": 432000 - n * n,
             "l4_state": bytes([3, 0x77, 0x23, 0x23]), "start_ms": 1795280000000 + 7919 * n % 1000000,
             "counters": [(n + 1, (n + 1) * 777 + n), (3 ** (n % 30), 10 ** 6 * n)]})
     v6 = (a("2001:db8::5"), a("2001:db8:ffff::1"), 17, 1, 5353 << 16 | 53)

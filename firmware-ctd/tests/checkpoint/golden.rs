@@ -54,7 +54,7 @@ fn tcp(n: u32) -> SavedFlow {
     let wide = u64::from(n);
     SavedFlow {
         reply,
-        status: Status(0x18e),
+        status: Status(0x19e),
         mark: n % 2,
         timeout_s: Some(432_000 - n * n),
         l4_state: Some(L4State { state: 3, wscales: 0x77, flags_orig: 0x23, flags_reply: 0x23 }),

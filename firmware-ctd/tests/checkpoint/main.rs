@@ -1,6 +1,6 @@
 //! The checkpoint image: what goes in comes out, and what is damaged is refused.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod arbitrary;
 mod damage;

@@ -32,12 +32,15 @@ const PATIENCE_S: u64 = 120;
 const AS_SAVED: Timeouts = Timeouts { age_s: 0, cap_s: u32::MAX };
 
 const SECONDS: &str = "restore_s";
+/// Figure: user and system time, which others on the machine disturb less than the clock.
+const CPU: &str = "cpu_s";
 const GROWTH: &str = "growth_bytes";
 const RESIDENT: &str = "peak_bytes";
 const RESTORED: &str = "restored";
 
 pub(super) const COLUMNS: &[Column] = &[
     compared(SECONDS, "s", 1.0, 3),
+    compared(CPU, "CPU s", 1.0, 3),
     column(GROWTH, "growth KiB", 1024.0, 0),
     column(RESIDENT, "peak MiB", super::MIB, 1),
     column(RESTORED, "restored", 1.0, 0),
@@ -120,11 +123,17 @@ fn ready_made(netns: &Netns, count: u32) -> io::Result<Sample> {
             open().context("opening a netlink socket")
         })
         .map_err(io::Error::other)?;
-    let start = measure::now();
+    let (start, before) = (measure::now(), cpu_ns()?);
     for batch in &batches {
         sys::send(&socket, batch)?;
     }
-    Ok(Sample::from([(SECONDS, start.elapsed().as_secs_f64())]))
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Sample::from([(SECONDS, seconds), (CPU, super::us(cpu_ns()? - before) / 1e6)]))
+}
+
+/// CPU time of this process.
+fn cpu_ns() -> io::Result<u64> {
+    measure::cpu_ns(&[i32::try_from(std::process::id()).unwrap_or_default()])
 }
 
 fn requests(count: u32) -> Result<Vec<Vec<u8>>, Full> {
@@ -151,7 +160,7 @@ fn ours(netns: &Netns, count: u32) -> io::Result<Sample> {
     let own = [i32::try_from(std::process::id()).unwrap_or_default()];
     let plan = Plan { capacity: Capacity { flows: count, expectations: 0 }, timeouts: AS_SAVED };
     let mut samples = 0_u32;
-    let (seconds, growth) = netns
+    let (seconds, cpu, growth) = netns
         .run(|| {
             let before = measure::memory(&own).context("reading /proc")?.own;
             let mut most = before;
@@ -161,16 +170,18 @@ fn ours(netns: &Netns, count: u32) -> io::Result<Sample> {
                     most = most.max(measure::memory(&own).map_or(0, |memory| memory.own));
                 }
             };
-            let start = measure::now();
+            let (start, cpu) = (measure::now(), cpu_ns().context("reading the clock")?);
             let restored = restore(&mut Source { count }, &plan, &mut look, &mut |_| {});
             let seconds = start.elapsed().as_secs_f64();
+            let cpu = cpu_ns().context("reading the clock")? - cpu;
             restored
                 .map_err(|error| io::Error::other(format!("{error:?}")))
                 .context("restoring")?;
-            Ok((seconds, most.saturating_sub(before)))
+            Ok((seconds, cpu, most.saturating_sub(before)))
         })
         .map_err(io::Error::other)?;
-    Ok(Sample::from([(SECONDS, seconds), (GROWTH, real(growth))]))
+    let figures = [(SECONDS, seconds), (CPU, super::us(cpu) / 1e6), (GROWTH, real(growth))];
+    Ok(Sample::from(figures))
 }
 
 /// The table is filled by our own restore, saved and emptied first.
@@ -200,5 +211,7 @@ fn conntrack(netns: &Netns, count: u32) -> io::Result<Sample> {
         let said = fs::read_to_string(&said)?;
         return Err(io::Error::other(format!("conntrack -R: {}", said.trim_end())));
     }
-    Ok(Sample::from([(SECONDS, seconds), (RESIDENT, real(usage.peak_bytes))]))
+    let cpu = super::us(usage.cpu_ns) / 1e6;
+    let figures = [(SECONDS, seconds), (CPU, cpu), (RESIDENT, real(usage.peak_bytes))];
+    Ok(Sample::from(figures))
 }

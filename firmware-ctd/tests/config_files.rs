@@ -437,3 +437,22 @@ proptest! {
         prop_assert!(faults.as_slice().is_sorted_by_key(|fault| fault.line));
     }
 }
+
+#[test]
+fn a_key_of_another_sink_is_told_its_types() {
+    let text = "[[sink]]\ntype = \"file\"\ncollector = \"192.0.2.9:4739\"\n\
+        [[sink]]\ntype = \"syslog\"\npath = \"/tmp/x\"\n";
+    let path = std::env::temp_dir().join(format!("ctd-types-{}", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let faults = firmware_ctd::config::load(std::slice::from_ref(&path)).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    let faults: Vec<String> = faults.as_slice().iter().map(ToString::to_string).collect();
+    let ends = [
+        "unknown key \"collector\" in [[sink]] of type \"file\"; it belongs to [[sink]] of type \
+         \"ipfix\"",
+        "unknown key \"path\" in [[sink]] of type \"syslog\"; it belongs to [[sink]] of type \
+         \"file\" or [[sink]] of type \"unix\"",
+    ];
+    assert_eq!(faults.len(), ends.len(), "{faults:?}");
+    assert!(faults.iter().zip(ends).all(|(fault, end)| fault.ends_with(end)), "{faults:#?}");
+}

@@ -118,3 +118,31 @@ fn the_readme_has_the_reference_of_the_schema() {
         "README.md's reference is not the schema's; put the right-hand side there"
     );
 }
+
+/// The parts of a text between a line "```toml" and a line "```".
+fn snippets(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
+#[test]
+fn the_snippets_for_a_fleet_are_valid() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(top("config/fleet")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|it| it != "md") {
+            continue;
+        }
+        for snippet in snippets(&std::fs::read_to_string(&path).unwrap()) {
+            let written =
+                std::env::temp_dir().join(format!("ctd-fleet-{}-{seen}", std::process::id()));
+            std::fs::write(&written, snippet).unwrap();
+            let config = config::load(std::slice::from_ref(&written));
+            std::fs::remove_file(&written).unwrap();
+            let config = config.unwrap_or_else(|faults| panic!("{}: {faults}", path.display()));
+            assert_eq!(config.warnings(), Vec::<&str>::new(), "{snippet}");
+            assert!(config.sinks.iter().any(|sink| sink.kind() == "ipfix"), "{snippet}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen}");
+}

@@ -326,7 +326,7 @@ impl<'t, 'd> Reader<'t, 'd> {
         match (section, home) {
             (Some(section), _) => self.wrong_form(section),
             (None, Some(home)) if !matches!(node, Node::List(_)) => {
-                self.fault(format!("key {} belongs to [{}]", Quoted(&name), home.name));
+                self.fault(format!("key {} belongs to {home}", Quoted(&name)));
             }
             _ => self.fault(draft::unknown_section(&name)),
         }

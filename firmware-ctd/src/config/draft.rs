@@ -258,10 +258,13 @@ pub(super) fn unknown_key(section: &Section, key: &str) -> String {
     let names = || section.keys.iter().map(|known| known.name);
     let mut homes = SCHEMA.iter().filter(|s| s.keys.iter().any(|known| known.name == key));
     if let Some(home) = homes.next() {
-        let (quoted, here) = (Quoted(key), section.name);
-        return format!("unknown key {quoted} in [{here}]; it belongs to [{}]", home.name);
+        let mut message = format!("unknown key {} in {section}; it belongs to {home}", Quoted(key));
+        for home in homes {
+            message += &format!(" or {home}");
+        }
+        return message;
     }
-    let place = format!(" in [{}]", section.name);
+    let place = format!(" in {section}");
     unknown("key", key, &place, &mut names(), &mut names())
 }
 

@@ -29,6 +29,16 @@ pub struct Section {
     pub keys: &'static [Key],
 }
 
+/// As it is written: `[table]`, `[[sink]] of type "ipfix"`.
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.variant {
+            None => write!(f, "[{}]", self.name),
+            Some(variant) => write!(f, "[[{}]] of type \"{variant}\"", self.name),
+        }
+    }
+}
+
 /// One key.
 #[derive(Debug)]
 pub struct Key {

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use board_tests::daemon::{Scene, Settings, Status, Tested};
+use board_tests::daemon::{Scene, Settings, Status, Tested, complete};
 use board_tests::load::Flows;
 use board_tests::measure;
+use board_tests::peers::bench;
 use harness::Outcome;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("a_larger_queue_and_table_after_sigkill", || larger(Signal::SIGKILL)),
         Trial::test("a_smaller_queue_counts_what_does_not_fit", smaller),
         Trial::test("what_a_removed_sink_was_owed_is_counted", removed),
+        Trial::test("flows_that_ended_unheard_are_reported_from_the_old_table", unheard),
     ])
 }
 
@@ -131,6 +133,44 @@ fn smaller() -> Outcome {
     assert_eq!(status.0["losses"]["queue_policy"]["flows"], COUNT - QUEUE);
     let left = place.take(QUEUE)?;
     assert!(left.len() == QUEUE as usize && left.is_subset(&keys));
+    Ok(())
+}
+
+/// Of flows that lived under the old daemon some end while there is none: they are reported with
+/// what was known of them, and the others go on.
+fn unheard() -> Outcome {
+    const LIVE: u32 = 200;
+    const GONE: u32 = 60;
+    let (netns, mut loader) = bench::place()?;
+    let before = Settings { capacity: 4_096, refresh_s: 1, ..Settings::default() };
+    let mut tested = Tested::start(&netns, &before)?;
+    complete(&loader.create(&Flows::MIXED, 0..LIVE, LIVE)?)?;
+    tested.wait("the flows", 20, |status| status.flows() == u64::from(LIVE))?;
+    // Starts are known once a dump has shown the flows.
+    let dumps = tested.status()?.stat("dumps");
+    tested.wait("a dump", 20, |status| status.stat("dumps") >= dumps + 2)?;
+    let mut flows = tested.flows()?;
+    tested.signal(Signal::SIGKILL)?;
+    let directory = tested.directory();
+    drop(tested);
+    complete(&loader.delete(&Flows::MIXED, 0..GONE, GONE)?)?;
+    let after = Settings { capacity: 8_192, ..before };
+    let tested = Tested::start_at(&netns, &after, directory)?;
+    let left = u64::from(LIVE - GONE);
+    tested.wait("what is gone to be noticed", 60, |status| status.flows() == left)?;
+    let mut scene = Scene { netns, loader, tested };
+    scene.rest(LIVE - GONE)?;
+    let lines = scene.tested.account()?.lines;
+    assert_eq!(lines.len(), GONE as usize);
+    flows.retain(|flow| lines.iter().any(|line| line["key"] == flow["key"]));
+    assert_eq!(flows.len(), GONE as usize, "under the keys that they had");
+    for line in &lines {
+        assert_eq!(line["cause"], "restart", "{line}");
+        let flow = flows.iter().find(|flow| flow["key"] == line["key"]).ok_or("no flow")?;
+        for part in ["orig", "reply", "zone", "id", "status", "start"] {
+            assert_eq!(flow[part], line[part], "{part}");
+        }
+    }
     Ok(())
 }
 

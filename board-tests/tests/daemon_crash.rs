@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("killed_with_its_supervisor_again_and_again", both_killed),
         Trial::test("a_worker_that_is_stopped_never_fills_the_kernels_table", stopped_worker),
         Trial::test("a_worker_that_stalls_opens_the_valve_and_closes_it", stalled_worker),
+        Trial::test("workers_that_crash_again_and_again_open_the_valve", crash_loop),
     ])
 }
 
@@ -174,6 +175,47 @@ fn told(status: &Status, missing: u64) {
     let [from, to] = ["from", "to"].map(|edge| valve[edge].as_u64().unwrap_or(0));
     assert_eq!(to - from, status.number("valve_to_s") - status.number("valve_from_s"));
     assert!(from > 1_600_000_000, "since 1970: {valve}");
+}
+
+/// Ten workers that crash as soon as they are there: the kernel lets go, the eleventh waits for a
+/// moment, and the ledger has what was lost meanwhile.
+fn crash_loop() -> Outcome {
+    const CRASHES: u32 = 10;
+    const COUNT: u32 = 5_000;
+    let settings = Settings { receive_buffer: 8192, ..Settings::default() };
+    let mut scene = Scene::new(&settings)?;
+    scene.churn(&Flows::MIXED, 100, 100)?;
+    scene.rest(0)?;
+    let (daemon, mut last) = (scene.tested.pid(), 0);
+    let another = |last: i32| {
+        measure::wait_for("another worker", 20, || {
+            let worker = measure::tree(daemon).get(1).copied();
+            Ok(worker.filter(|&worker| worker != last))
+        })
+    };
+    for _ in 0..CRASHES {
+        last = another(last)?;
+        // Not SIGSEGV, which Rust catches, and takes for none of its own when it is sent.
+        kill(Pid::from_raw(last), Signal::SIGABRT)?;
+    }
+    let opened =
+        scene.tested.daemon.wait_for_log("crashes again and again", Duration::from_secs(5));
+    assert!(opened, "{}", scene.tested.log());
+    let begin = measure::now();
+    complete(&scene.loader.churn(&Flows::MIXED, 100..100 + COUNT, 1_000)?)?;
+    another(last)?;
+    assert!(begin.elapsed() > Duration::from_millis(500), "it paused: {:?}", begin.elapsed());
+    let status = scene.rest(0)?;
+    assert_eq!(status.number("worker_restarts"), u64::from(CRASHES));
+    let account = scene.tested.account()?;
+    let lines = account.lines.len();
+    assert_eq!(account.keys(), lines, "none twice");
+    told(&status, u64::from(COUNT) + 100 - lines as u64);
+    // And it goes on as if nothing had been.
+    complete(&scene.loader.churn(&Flows { zone: 4, ..Flows::MIXED }, 0..1_000, 100)?)?;
+    scene.rest(0)?;
+    assert_eq!(scene.tested.account()?.lines.len(), lines + 1_000);
+    Ok(())
 }
 
 /// A worker that does not read for `stall_s`: then the kernel lets go, far below the budget.

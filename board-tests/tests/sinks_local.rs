@@ -37,6 +37,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("a_full_disk_and_a_small_queue_lose_nothing", full_disk),
         Trial::test("a_killed_worker_sends_again", killed_worker),
         Trial::test("workers_killed_in_a_flood_send_again", killed_in_a_flood),
+        Trial::test("a_socket_that_was_removed_is_made_anew", removed_socket),
         Trial::test("the_log_daemon_gets_every_record", syslog),
     ])
 }
@@ -519,6 +520,33 @@ fn killed_in_a_flood() -> Outcome {
     Ok(())
 }
 
+/// Its path is taken away, while a program is connected: that one goes on, and the next finds it.
+fn removed_socket() -> Outcome {
+    let mut place = Place::new("")?;
+    let nobody = place.wait("the sink", |sink| sink["connected"] == false)?;
+    assert_eq!(nobody.sinks()[0].get("connected"), None, "a file has no connections");
+    let mut program = Program::connect(&place.socket)?;
+    place.wait("the program to be seen", |sink| sink["connected"] == true)?;
+    fs::remove_file(&place.socket)?;
+    place.scene.churn(&Flows::MIXED, 10, 10)?;
+    program.take(10)?;
+    program.acknowledge()?;
+    place.wait("the acknowledgement", |sink| sink["delivered"] == 10)?;
+    measure::wait_for("the socket to be made anew", 20, || {
+        Ok(place.socket.exists().then_some(()))
+    })?;
+    program.leave()?;
+    place.wait("the program to be missed", |sink| sink["connected"] == false)?;
+    place.scene.churn(&Flows { zone: 9, ..Flows::MIXED }, 10, 10)?;
+    let mut program = Program::connect(&place.socket)?;
+    program.take(10)?;
+    program.acknowledge()?;
+    place.wait("the rest", |sink| sink["delivered"] == 20)?;
+    let log = place.scene.tested.log();
+    assert_eq!(log.matches("the socket was removed").count(), 1, "{log}");
+    Ok(())
+}
+
 /// Missing at first, then full since nobody reads, then read: every record is there.
 fn syslog() -> Outcome {
     const COUNT: u32 = 1_000;
@@ -537,6 +565,12 @@ fn syslog() -> Outcome {
         let some = |status: &Status| status.sinks()[1]["delivered"].as_u64() > Some(0);
         let status = scene.tested.wait("the first records", 20, some)?;
         assert!(status.sinks()[1]["owed"].as_u64() > Some(0), "its socket is full: {status:?}");
+        // A full socket after a refusal: it is waited for, and nothing turns meanwhile.
+        let pids = measure::tree(scene.tested.pid());
+        let (before, begin) = (measure::cpu_ns(&pids)?, measure::now());
+        measure::pause(1_500);
+        let (used, took) = (measure::cpu_ns(&pids)? - before, begin.elapsed().as_nanos());
+        assert!(u128::from(used) < took / 10, "{used} ns on a CPU in {took} ns");
         let mut keys = HashSet::new();
         let mut buffer = [0; 4096];
         while keys.len() < COUNT as usize {

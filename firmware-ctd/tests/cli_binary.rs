@@ -137,7 +137,7 @@ fn a_good_checkpoint_is_told_so_and_shown() {
     assert!(lines.contains(&"orderly end   yes"), "{out}");
     // The first flow of the golden image, and its expectation.
     let flow = "tcp established 192.168.1.10:40000>198.51.100.0:1024 snat 1/777 1/0 432000s";
-    assert!(lines.contains(&flow), "{out}");
+    assert!(lines.iter().any(|line| line.starts_with(flow)), "{out}");
     let last = "expect udp [2001:db8::5]:5353>[2001:db8:ffff::1]:53 300s of \
                 192.0.2.1:4660>192.0.2.2 sip-5060";
     assert_eq!(lines.last(), Some(&last));

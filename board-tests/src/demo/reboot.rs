@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{DemoError, binary};
 use crate::demo::options::Options;
-use crate::lab::outlast::{Off, Scene, images};
+use crate::lab::outlast::{Off, Scene, Setup, images};
 use crate::lab::stream::{Standing, Stream, Way};
 use crate::lab::{Netns, Options as LabOptions, Path as FlowPath, Phy, clock, enter};
 
@@ -59,7 +59,7 @@ fn act(
     terminal: bool,
     out: &mut impl Write,
 ) -> Result<bool, DemoError> {
-    let mut scene = Scene::new(LAB, binary, "")?;
+    let mut scene = Scene::new(LAB, binary, &Setup::default())?;
     let mut stream = scene.streams(&[(DOWNLOAD, Way::Down, BYTES)])?.remove(0);
     let began = clock::now();
     let mut show = Show { out, terminal, began };

@@ -152,10 +152,10 @@ impl Daemon {
         directory: Arc<TempDir>,
         configuration: &str,
     ) -> Result<Self, LabError> {
-        Self::start_booted(netns, binary, directory, configuration, None)
+        Self::start_booted(netns, binary, directory, configuration, None, &[])
     }
 
-    /// The same, under the id of another boot.
+    /// The same, under the id of another boot and with these variables in its environment.
     ///
     /// # Errors
     /// When it does not get ready; the message has the end of its log.
@@ -165,11 +165,13 @@ impl Daemon {
         directory: Arc<TempDir>,
         configuration: &str,
         boot: Option<&BootId>,
+        environment: &[(String, String)],
     ) -> Result<Self, LabError> {
         let config = directory.path().join(CONFIG);
         std::fs::write(&config, configuration).context("writing a configuration")?;
         let mut command = Command::new(binary);
         command.arg("run").arg("-c").arg(&config).stdin(Stdio::null()).stderr(Stdio::piped());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut guard = Guarded::spawn_booted(&mut command, netns, boot)?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = guard.child().stderr.take() {

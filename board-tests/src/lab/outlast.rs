@@ -32,7 +32,24 @@ pub struct Scene {
     binary: PathBuf,
     flash: Arc<TempDir>,
     boots: u8,
-    more: String,
+    setup: Setup,
+}
+
+/// How the daemon of a scene is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Lines within `[checkpoint]` of its configuration, and whole sections after them.
+    pub checkpoint: String,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// With these lines within `[checkpoint]`.
+    #[must_use]
+    pub fn with(checkpoint: &str) -> Self {
+        Self { checkpoint: checkpoint.to_owned(), ..Self::default() }
+    }
 }
 
 /// A scene whose router is off.
@@ -42,21 +59,20 @@ pub struct Off {
     binary: PathBuf,
     flash: Arc<TempDir>,
     boots: u8,
-    more: String,
+    setup: Setup,
 }
 
 impl Scene {
-    /// A lab with the daemon `binary`; `more` is added to its configuration, within
-    /// `[checkpoint]`.
+    /// A lab with the daemon `binary`.
     ///
     /// # Errors
     /// Where the machine forbids it.
-    pub fn new(options: Options, binary: &Path, more: &str) -> Result<Self, LabError> {
+    pub fn new(options: Options, binary: &Path, setup: &Setup) -> Result<Self, LabError> {
         let lab = Lab::new(&options)?;
         let flash = Arc::new(tempfile::tempdir().context("making a temporary directory")?);
-        let daemon = start(lab.router.netns(), binary, flash.path(), 1, more)?;
-        let (binary, more) = (binary.to_owned(), more.to_owned());
-        Ok(Self { lab, daemon, options, binary, flash, boots: 1, more })
+        let daemon = start(lab.router.netns(), binary, flash.path(), 1, setup)?;
+        let (binary, setup) = (binary.to_owned(), setup.clone());
+        Ok(Self { lab, daemon, options, binary, flash, boots: 1, setup })
     }
 
     /// What outlives a reboot: images and records.
@@ -72,22 +88,22 @@ impl Scene {
     /// When it does not end, or not with 0.
     pub fn shut_down(self) -> Result<(Off, Duration), LabError> {
         let began = super::clock::now();
-        let Self { lab, daemon, options, binary, flash, boots, more } = self;
+        let Self { lab, daemon, options, binary, flash, boots, setup } = self;
         let (status, log) = daemon.stop()?;
         let took = began.elapsed();
         if !status.success() {
             let error = std::io::Error::other(format!("it ended with {status}: {log:?}"));
             return Err(LabError::new("ending the daemon", error));
         }
-        Ok((Off { orphans: lab.power_off(&options), binary, flash, boots, more }, took))
+        Ok((Off { orphans: lab.power_off(&options), binary, flash, boots, setup }, took))
     }
 
     /// Cuts the power: nothing is told.
     #[must_use]
     pub fn cut_power(self) -> Off {
-        let Self { lab, daemon, options, binary, flash, boots, more } = self;
+        let Self { lab, daemon, options, binary, flash, boots, setup } = self;
         drop(daemon);
-        Off { orphans: lab.power_off(&options), binary, flash, boots, more }
+        Off { orphans: lab.power_off(&options), binary, flash, boots, setup }
     }
 
     /// Establishes connections, one after the other, and makes transfers of them.
@@ -158,16 +174,16 @@ impl Off {
         self,
         before: impl FnOnce(&Netns, &str) -> Result<(), LabError>,
     ) -> Result<Scene, LabError> {
-        let Self { orphans, binary, flash, boots, more } = self;
+        let Self { orphans, binary, flash, boots, setup } = self;
         let options = orphans.options();
         let boots = boots + 1;
         let (lab, daemon) = orphans.power_on(|netns| {
             let boot = BootId::new(flash.path(), boots)?;
             let id = std::fs::read_to_string(boot.path()).context("reading a boot id")?;
             before(netns, id.trim())?;
-            start(netns, &binary, flash.path(), boots, &more)
+            start(netns, &binary, flash.path(), boots, &setup)
         })?;
-        Ok(Scene { lab, daemon, options, binary, flash, boots, more })
+        Ok(Scene { lab, daemon, options, binary, flash, boots, setup })
     }
 }
 
@@ -176,18 +192,32 @@ fn start(
     binary: &Path,
     flash: &Path,
     boot: u8,
-    more: &str,
+    setup: &Setup,
 ) -> Result<Daemon, LabError> {
     let memory = Arc::new(tempfile::tempdir().context("making a temporary directory")?);
     let boot = BootId::new(flash, boot)?;
-    let text = configuration(memory.path(), flash, more);
-    Daemon::start_booted(netns, binary, memory, &text, Some(&boot))
+    let text = configuration(memory.path(), flash, &setup.checkpoint);
+    Daemon::start_booted(netns, binary, memory, &text, Some(&boot), &setup.environment)
 }
 
 /// The images of the daemon of [`Scene`].
 #[must_use]
 pub fn images(flash: &Path) -> PathBuf {
     flash.join("images")
+}
+
+/// The newer of the two images.
+///
+/// # Errors
+/// When there is none.
+pub fn newest_image(flash: &Path) -> std::io::Result<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(images(flash))? {
+        let path = entry?.path();
+        found.push((std::fs::metadata(&path)?.modified()?, path));
+    }
+    found.sort();
+    found.pop().map(|(_, path)| path).ok_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
 /// The records of the daemon of [`Scene`], over all boots.

@@ -132,6 +132,25 @@ impl Stream {
     }
 }
 
+impl Hosts {
+    /// Has one end of a connection say something.
+    pub fn say(&mut self, flow: &TcpFlow, side: Side, text: &[u8]) {
+        // What does not fit is not said, and not heard: the test that waits for it fails.
+        let _ = self.end_of(flow, side).send_slice(text);
+    }
+
+    /// What one end of a connection has heard since the last call.
+    pub fn hear(&mut self, flow: &TcpFlow, side: Side) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let socket: &mut Socket<'_> = self.end_of(flow, side);
+        while let Ok(1..) = socket.recv(|bytes| {
+            heard.extend_from_slice(bytes);
+            (bytes.len(), bytes.len())
+        }) {}
+        heard
+    }
+}
+
 /// The byte at `at` of stream `number`.
 fn content(number: u64, at: u64) -> u8 {
     let mixed = (at ^ number << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);

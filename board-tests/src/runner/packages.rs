@@ -23,7 +23,7 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 14] = [
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
@@ -34,6 +34,8 @@ const NEEDS: [Need; 12] = [
     Need { program: "nfacctd", package: "pmacct", steps: &["lab"] },
     Need { program: "sqlite3", package: "sqlite3", steps: &["lab"] },
     Need { program: "ipfix2csv", package: "python3-ipfix", steps: &["lab"] },
+    Need { program: "faketime", package: "faketime", steps: &["lab"] },
+    Need { program: "ip", package: "iproute2", steps: &["lab"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
     Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },
 ];

@@ -121,7 +121,6 @@ impl Lengths {
 
     /// A number of at most `width` bits, if there is one.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a symbol is at most 31")]
     pub(super) fn optional<S: Stream>(
         &mut self,
         s: &mut S,
@@ -137,7 +136,10 @@ impl Lengths {
             0 => 0,
             Self::LONG => raw(s, width, value),
             Self::NONE => return None,
-            length => 1 << (length - 1) | u64::from(s.raw(u32::try_from(length).unwrap_or(0) - 1, low_word(value))),
+            length => {
+                1 << (length - 1)
+                    | u64::from(s.raw(u32::try_from(length).unwrap_or(0) - 1, low_word(value)))
+            }
         })
     }
 

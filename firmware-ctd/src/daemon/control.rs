@@ -36,6 +36,9 @@ use client::Client;
 /// How long a client may neither ask nor read.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Most clients that are let in or refused in one turn: the epoll tells of the others in the next.
+const ACCEPTS: usize = 16;
+
 /// Tokens of clients in the epoll begin here.
 pub const FIRST_CLIENT: u64 = 16;
 
@@ -96,9 +99,10 @@ impl Control {
         self.clients.iter().flatten().any(Client::watches)
     }
 
-    /// Takes in whoever waits at the listening socket.
+    /// Takes in who waits at the listening socket, a few in one turn.
     pub fn accept(&mut self, epoll: &Epoll, now: Instant) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        for _ in 0..ACCEPTS {
+            let Ok((stream, _)) = self.listener.accept() else { return };
             match self.clients.iter().position(Option::is_none) {
                 Some(place) => self.admit(epoll, now, stream, place),
                 None => self.refuse(stream),

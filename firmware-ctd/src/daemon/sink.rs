@@ -84,6 +84,8 @@ pub struct SinkState<'s> {
     /// Records that count as delivered and are kept to be sent again, since they may not have been
     /// read.
     pub unconfirmed: u32,
+    /// Whether somebody is connected to take records, for sinks that have connections.
+    pub connected: Option<bool>,
 }
 
 /// Attempts of a sink that failed.

@@ -28,7 +28,7 @@ use crate::daemon::shared::{Word, Words};
 use crate::daemon::sys::{self, Batch, Fork};
 use crate::engine::Engine;
 use crate::limited;
-use crate::table::{FlowRef, flag};
+use crate::table::FlowRef;
 use crate::time::{Duration, Instant, Now};
 use crate::wire::{Status, Writer, request};
 
@@ -133,12 +133,13 @@ impl After {
             return Ok(());
         }
         let has = addresses::addresses(&mut self.batch)?;
+        words.add(Word::AddressChecks, 1);
         let had = &self.had;
         let gone = |flow: &FlowRef<'_>| {
             let way_out = routes[usize::from(flow.orig().src.is_ipv6())];
             way_out && translated(flow).into_iter().flatten().any(|it| had.has(it) && !has.has(it))
         };
-        let deleted = delete(engine, |flow| flow.has(flag::RESTORED) && gone(flow))?;
+        let deleted = delete(engine, |flow| flow.carried().as_of_ms.is_some() && gone(flow))?;
         if deleted > 0 {
             words.add(Word::DeletedAddress, deleted);
             static LIMIT: RateLimit = RateLimit::new(3, 600);

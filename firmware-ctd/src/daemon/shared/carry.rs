@@ -9,7 +9,7 @@
 //! | words of all processes, destroys received and not handled | as they are |
 //! | owed records, keys, counters | [`Engine::export`], [`Engine::import`]: what does not fit is counted |
 //! | windows of sinks | message by message; what does not fit is told in the log |
-//! | the table | not at all: a dump tells what lives. What ended while no daemon listened is in no account then: see [`Cause::Unheard`](crate::losses::Cause::Unheard) |
+//! | the table | flow by flow, so that what has ended while no daemon listened is reported. What does not fit is told in the log: its ends, unheard, are in no account |
 //!
 //! Allocates: it runs before a worker does.
 
@@ -24,6 +24,7 @@ use crate::daemon::clock;
 use crate::daemon::sink::Sinks;
 use crate::daemon::sys::Mapping;
 use crate::engine::{Engine, EventPath, Settings, Sizes};
+use crate::table::{FlowRef, FlowTable};
 use crate::time::{Duration, Now};
 
 /// Beyond all sizes that can be configured, and small enough to be multiplied.
@@ -40,6 +41,8 @@ fn engine_at() -> usize {
 #[derive(Debug)]
 struct Carried {
     owed: u32,
+    /// Flows that the new table has no room for.
+    flows_left: u32,
     /// Sent by IPFIX, perhaps never read, and kept no longer.
     unconfirmed: u32,
 }
@@ -65,7 +68,11 @@ pub(super) fn carry(
         let (engine_before, windows_before) = rest.split_at_mut(before.words());
         let owed = carry_engine((engine_before, &before), (&mut engine, sizes), config, boot_id)?;
         let Some(owed) = owed else { return Ok(None) };
-        Carried { owed, unconfirmed: Sinks::carry(config, windows_before, &mut windows) }
+        Carried {
+            owed,
+            flows_left: carry_flows((engine_before, &before), (&mut engine, sizes)),
+            unconfirmed: Sinks::carry(config, windows_before, &mut windows),
+        }
     };
     let beside = path.with_extension("state.new");
     let new = new_file(&beside)?;
@@ -82,12 +89,15 @@ pub(super) fn carry(
 }
 
 fn tell(path: &Path, carried: &Carried) {
-    log::warn!(
-        "{}: made anew for other sizes or sinks; {} owed records went over. The table is read \
-         anew: what has ended unheard is in no account",
-        path.display(),
-        carried.owed
-    );
+    let Carried { owed, flows_left, .. } = carried;
+    let path = path.display();
+    log::warn!("{path}: made anew for other sizes or sinks; {owed} owed records went over");
+    if *flows_left > 0 {
+        log::warn!(
+            "{flows_left} flows did not fit into the table: those that have ended while no daemon \
+             listened are in no account"
+        );
+    }
     if carried.unconfirmed > 0 {
         let count = carried.unconfirmed;
         log::warn!(
@@ -132,6 +142,53 @@ fn carry_engine(
     }
     new.commit(old.committed_batch());
     Ok(Some(new.queue().len()))
+}
+
+/// Both engines are closed again: the table is the last part of their memory.
+fn carry_flows(
+    (before, sizes_before): (&mut [u32], &Sizes),
+    (memory, sizes): (&mut [u32], &Sizes),
+) -> u32 {
+    let (Some(old), Some(mut new)) = (table(before, sizes_before), table(memory, sizes)) else {
+        return 0;
+    };
+    let mut left = 0;
+    for bucket in 0..old.buckets() {
+        let mut next = old.first(bucket);
+        while let Some(slot) = next {
+            left += u32::from(carry_flow(&old.flow(slot), &mut new).is_none());
+            next = old.next(slot);
+        }
+    }
+    left
+}
+
+fn table<'m>(memory: &'m mut [u32], sizes: &Sizes) -> Option<FlowTable<'m>> {
+    let Sizes { capacity, extensions, .. } = *sizes;
+    let at = memory.len().checked_sub(FlowTable::words(capacity, extensions))?;
+    FlowTable::open(&mut memory[at..], capacity, extensions, 0).ok()
+}
+
+fn carry_flow(flow: &FlowRef<'_>, table: &mut FlowTable<'_>) -> Option<()> {
+    let key = table.key(&flow.orig(), flow.zone());
+    if table.find(&key).is_some() {
+        return None;
+    }
+    let slot = table.insert(&key).ok()?;
+    // Without room for its rare attributes it goes over without them.
+    let _ = table.set_extension(slot, &flow.extension());
+    let mut to = table.flow_mut(slot);
+    to.set_reply(&flow.reply());
+    to.set_id(flow.id());
+    to.set_status(flow.status());
+    to.set_mark(flow.mark());
+    to.set_counters(flow.counters());
+    to.set_start(flow.start_ns(), 0);
+    to.set_expires_s(flow.expires_s().unwrap_or(0));
+    to.set_as_of_s(flow.as_of_s());
+    to.set_l4_state(flow.l4_state().unwrap_or_default());
+    to.change_flags(flow.flags(), u32::MAX);
+    Some(())
 }
 
 fn read(file: &File) -> io::Result<Vec<u32>> {

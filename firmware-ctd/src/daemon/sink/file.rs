@@ -234,7 +234,7 @@ impl Sink for FileSink {
 
     fn state(&self) -> SinkState<'_> {
         let trouble = self.trouble;
-        SinkState { kind: "file", target: &self.target, trouble, unconfirmed: 0 }
+        SinkState { kind: "file", target: &self.target, trouble, unconfirmed: 0, connected: None }
     }
 }
 

@@ -244,7 +244,7 @@ impl Sink for UdpSink {
 
     fn state(&self) -> SinkState<'_> {
         let trouble = self.trouble;
-        SinkState { kind: "ipfix", target: &self.target, trouble, unconfirmed: 0 }
+        SinkState { kind: "ipfix", target: &self.target, trouble, unconfirmed: 0, connected: None }
     }
 }
 

@@ -94,6 +94,12 @@ impl Sink for SyslogSink {
     fn reconfigure(&mut self, _: &config::Sink) {}
 
     fn state(&self) -> SinkState<'_> {
-        SinkState { kind: "syslog", target: PATH, trouble: self.trouble, unconfirmed: 0 }
+        SinkState {
+            kind: "syslog",
+            target: PATH,
+            trouble: self.trouble,
+            unconfirmed: 0,
+            connected: None,
+        }
     }
 }

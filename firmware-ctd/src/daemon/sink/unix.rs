@@ -8,8 +8,9 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
@@ -31,7 +32,9 @@ const ANSWER_BYTES: usize = 64;
 const READS: usize = 16;
 /// So many times that for the last words of a client: more than a socket holds by default.
 const LAST_READS: usize = 256;
-/// Between two attempts to make the socket.
+/// Most programs that are let in or refused in one turn: the epoll tells of the others in the next.
+const ACCEPTS: usize = 16;
+/// Between two attempts to make the socket, and between two looks whether it is still there.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The sink. See the module's own documentation.
@@ -39,11 +42,19 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct UnixSink {
     path: PathBuf,
     target: String,
-    listener: Option<UnixListener>,
+    listener: Option<Listener>,
+    /// When to try to listen, or to look whether the socket is still at its path.
     listen_at: Instant,
     client: Option<Client>,
     buffer: Box<[u8]>,
     trouble: Trouble,
+}
+
+/// The socket, and which file it is.
+#[derive(Debug)]
+struct Listener {
+    socket: UnixListener,
+    file: (u64, u64),
 }
 
 /// Who is connected.
@@ -93,13 +104,22 @@ impl UnixSink {
 
     fn listen(&mut self, turn: &Turn<'_>) {
         static LIMIT: RateLimit = RateLimit::new(3, 60);
-        if self.listener.is_some() || turn.now.boot < self.listen_at {
+        if turn.now.boot < self.listen_at {
             return;
         }
         self.listen_at = turn.now.boot + RETRY;
-        let opened = listen(&self.path).and_then(|listener| {
-            turn.epoll.add(listener.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, turn.token))?;
-            Ok(listener)
+        if let Some(listener) = &self.listener {
+            if identity(&self.path) == Some(listener.file) {
+                return;
+            }
+            let (target, level) = (&self.target, log::Level::Warn);
+            limited!(LIMIT, level, "sink {target}: the socket was removed; making it anew");
+            self.listener = None;
+        }
+        let opened = listen(&self.path).and_then(|socket| {
+            turn.epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, turn.token))?;
+            let file = identity(&self.path).ok_or(ErrorKind::NotFound)?;
+            Ok(Listener { socket, file })
         });
         match opened {
             Ok(listener) => {
@@ -118,7 +138,9 @@ impl UnixSink {
     }
 
     fn accept(&mut self, turn: &Turn<'_>, outbox: &mut Outbox<'_, '_>) {
-        while let Some(Ok((mut stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = &self.listener else { return };
+            let Ok((mut stream, _)) = listener.socket.accept() else { return };
             let _ = stream.set_nonblocking(true);
             // Who was there may have left since, and be the same program.
             if let Some(Err(end)) = self.client.as_mut().map(|client| client.read(outbox)) {
@@ -265,6 +287,11 @@ impl Client {
     }
 }
 
+/// Which file lies at a path, by device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
 /// The number of `ack N`.
 fn parse_ack(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -308,21 +335,22 @@ impl Sink for UnixSink {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.listen_at).filter(|_| self.listener.is_none())
+        Some(self.listen_at)
     }
 
     fn reconfigure(&mut self, _: &config::Sink) {}
 
     fn state(&self) -> SinkState<'_> {
         let trouble = self.trouble;
-        SinkState { kind: "unix", target: &self.target, trouble, unconfirmed: 0 }
+        let connected = Some(self.client.is_some());
+        SinkState { kind: "unix", target: &self.target, trouble, unconfirmed: 0, connected }
     }
 }
 
 impl Drop for UnixSink {
     fn drop(&mut self) {
-        if self.listener.is_some() {
-            // It is ours; if somebody took it away already, all the better.
+        if self.listener.as_ref().is_some_and(|it| identity(&self.path) == Some(it.file)) {
+            // If somebody takes it away just now, all the better.
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -15,7 +15,7 @@ const CAUSES: [(&str, &str); 3] = [
 ];
 
 /// Numbers of one sink: name, kind for Prometheus, and what it is.
-const METRICS: [(&str, &str, &str); 8] = [
+const METRICS: [(&str, &str, &str); 9] = [
     ("delivered_total", "counter", "records that the sink has"),
     ("owed", "gauge", "records that the sink is owed"),
     ("in_flight", "gauge", "of those, sent and not acknowledged"),
@@ -23,6 +23,7 @@ const METRICS: [(&str, &str, &str); 8] = [
     ("oldest_seconds", "gauge", "age of the oldest record owed"),
     ("failures_total", "counter", "attempts that failed"),
     ("failing", "gauge", "1 while the last attempt failed"),
+    ("connected", "gauge", "1 while somebody is connected, of sinks with connections"),
     ("lost_total", "counter", "records that the sink will not get, by cause"),
 ];
 
@@ -93,6 +94,9 @@ impl Facts<'_, '_> {
         ] {
             field(out, name, value, true);
         }
+        if let Some(connected) = sink.connected {
+            out.str(if connected { ",\"connected\":true" } else { ",\"connected\":false" });
+        }
         out.str(",\"lost\":{");
         for (at, ((name, _), lost)) in CAUSES.iter().zip(count.lost).enumerate() {
             out.str(if at > 0 { ",\"" } else { "\"" });
@@ -131,7 +135,11 @@ impl Facts<'_, '_> {
             3 => count.retried,
             4 => self.oldest_s(&count),
             5 => sink.trouble.failures,
-            6 => u64::from(sink.trouble.errno != 0),
+            6 => u64::from(sink.trouble.lasts()),
+            7 => match sink.connected {
+                Some(connected) => u64::from(connected),
+                None => return,
+            },
             _ => {
                 for ((cause, _), lost) in CAUSES.iter().zip(count.lost) {
                     sample(out, name, &sink, Some(cause), lost.records);
@@ -148,7 +156,11 @@ impl Facts<'_, '_> {
         out.str(sink.kind);
         out.byte(b' ');
         out.escaped(sink.target.as_bytes());
-        out.str("\n         ");
+        out.str(match sink.connected {
+            Some(true) => ", connected\n         ",
+            Some(false) => ", NOBODY is connected\n         ",
+            None => "\n         ",
+        });
         out.number(count.delivered);
         out.str(" delivered, ");
         out.number(u64::from(count.owed));

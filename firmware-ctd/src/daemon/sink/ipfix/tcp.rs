@@ -384,7 +384,14 @@ impl Sink for TcpSink {
     }
 
     fn state(&self) -> SinkState<'_> {
+        let connected = Some(matches!(self.connection, Connection::Made(_)));
         let unconfirmed = self.replay.as_ref().map_or(0, Replay::records_held);
-        SinkState { kind: "ipfix", target: &self.target, trouble: self.trouble, unconfirmed }
+        SinkState {
+            kind: "ipfix",
+            target: &self.target,
+            trouble: self.trouble,
+            unconfirmed,
+            connected,
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::record::{Cause, Kind, Record, json};
 use crate::wire::{Counters, L4, Status, Tuple};
 
 /// More bytes than the longest line has.
-pub const MAX_LINE: usize = 320;
+pub const MAX_LINE: usize = 400;
 
 /// Columns of a terminal.
 const COLUMNS: usize = 80;

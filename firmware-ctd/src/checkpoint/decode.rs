@@ -189,7 +189,7 @@ impl<R: Read> Blocks<R> {
 impl<R: Read + Seek> Reader<R> {
     /// Opens an image and verifies all of it: every checksum, every flow and the totals.
     ///
-    /// Takes memory for one block and for what flows have in common, about 180 KiB, whatever the
+    /// Takes memory for one block and for what flows have in common, about 140 KiB, whatever the
     /// image says; reads no further than the end of the image.
     ///
     /// # Errors

@@ -6,4 +6,6 @@ mod arbitrary;
 mod damage;
 mod golden;
 mod roundtrip;
+mod size;
 mod support;
+mod traffic;

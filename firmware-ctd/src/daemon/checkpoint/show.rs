@@ -1,7 +1,7 @@
 //! The commands `checkpoint show` and `checkpoint verify`: what is in an image file.
 
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -70,7 +70,7 @@ pub fn show(path: &Path, json: bool) -> u8 {
 
 /// Writes to standard output.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> u8 {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = io::stdout().lock();
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => exit::IO,
         _ => exit::OK,
@@ -108,43 +108,51 @@ fn text<const N: usize>(write: impl FnOnce(&mut Text<'_>)) -> String {
     String::from_utf8_lossy(text.as_bytes()).into_owned()
 }
 
+/// Appends text; once in the program, not at every place.
+#[inline(never)]
+fn say(out: &mut Text<'_>, text: &str) {
+    out.str(text);
+}
+
+/// Appends text and a number.
+#[inline(never)]
+fn pair(out: &mut Text<'_>, text: &str, number: u64) {
+    out.str(text);
+    out.number(number);
+}
+
 fn head_text(reader: &Reader<File>) -> String {
     let Facts { generation, wall_ns, boot_ms, synchronised, orderly, boot_id } = *reader.facts();
     let Summary { flows, ipv6, expectations, bytes, sections, .. } = reader.summary();
     text::<1024>(|out| {
-        out.str("generation    ");
-        out.number(generation);
-        out.str("\nsaved         ");
+        pair(out, "generation    ", generation);
+        say(out, "\nsaved         ");
         out.seconds(wall_ns);
-        out.str(if synchronised {
-            " s since 1970\n"
-        } else {
-            " s since 1970, by a clock that was not set\n"
-        });
-        out.str("in boot       ");
+        say(
+            out,
+            if synchronised {
+                " s since 1970\n"
+            } else {
+                " s since 1970, by a clock that was not set\n"
+            },
+        );
+        say(out, "in boot       ");
         out.hex_bytes(&boot_id);
-        out.str(", after ");
+        say(out, ", after ");
         out.seconds(boot_ms.saturating_mul(NANOS_PER_MILLI));
-        out.str(" s\norderly end   ");
-        out.str(if orderly { "yes\n" } else { "no\n" });
-        out.str("flows         ");
-        out.number((*flows).into());
-        out.str(" (");
-        out.number((*ipv6).into());
-        out.str(" IPv6)\nexpectations  ");
-        out.number((*expectations).into());
+        say(out, " s\norderly end   ");
+        say(out, if orderly { "yes\n" } else { "no\n" });
+        pair(out, "flows         ", (*flows).into());
+        pair(out, " (", (*ipv6).into());
+        pair(out, " IPv6)\nexpectations  ", (*expectations).into());
         for section in sections {
-            out.str("\nsection       ");
-            out.number(section.section.number().into());
-            out.str(", version ");
-            out.number(section.version.into());
-            out.str(", ");
-            out.number(section.bytes.into());
-            out.str(" bytes");
+            pair(out, "\nsection       ", section.section.number().into());
+            pair(out, ", version ", section.version.into());
+            pair(out, ", ", section.bytes.into());
+            say(out, " bytes");
         }
-        out.str("\nbytes         ");
-        out.number((*bytes).into());
-        out.str("\n");
+        pair(out, "\nbytes         ", (*bytes).into());
+        say(out, "\n");
     })
 }
 
@@ -153,38 +161,33 @@ fn head_json(reader: &Reader<File>) -> String {
     let Summary { flows, ipv6, expectations, bytes, sections, .. } = reader.summary();
     text::<2048>(|out| {
         let bool = |set: bool| if set { "true" } else { "false" };
-        out.str("{\"type\":\"checkpoint\",\"generation\":");
-        out.number(generation);
-        out.str(",\"boot_id\":\"");
+        pair(out, "{\"type\":\"checkpoint\",\"generation\":", generation);
+        say(out, ",\"boot_id\":\"");
         out.hex_bytes(&boot_id);
-        out.str("\",\"saved\":");
+        say(out, "\",\"saved\":");
         out.seconds(wall_ns);
-        out.str(",\"boot_ms\":");
-        out.number(boot_ms);
-        out.str(",\"synchronised\":");
-        out.str(bool(synchronised));
-        out.str(",\"orderly\":");
-        out.str(bool(orderly));
+        pair(out, ",\"boot_ms\":", boot_ms);
+        say(out, ",\"synchronised\":");
+        say(out, bool(synchronised));
+        say(out, ",\"orderly\":");
+        say(out, bool(orderly));
         for (name, number) in [
             (",\"flows\":", flows),
             (",\"ipv6\":", ipv6),
             (",\"expectations\":", expectations),
             (",\"bytes\":", bytes),
         ] {
-            out.str(name);
-            out.number((*number).into());
+            pair(out, name, (*number).into());
         }
-        out.str(",\"sections\":[");
+        say(out, ",\"sections\":[");
         for (at, section) in sections.iter().enumerate() {
-            out.str(if at == 0 { "{\"section\":" } else { ",{\"section\":" });
+            say(out, if at == 0 { "{\"section\":" } else { ",{\"section\":" });
             out.number(section.section.number().into());
-            out.str(",\"version\":");
-            out.number(section.version.into());
-            out.str(",\"bytes\":");
-            out.number(section.bytes.into());
-            out.str("}");
+            pair(out, ",\"version\":", section.version.into());
+            pair(out, ",\"bytes\":", section.bytes.into());
+            say(out, "}");
         }
-        out.str("]}\n");
+        say(out, "]}\n");
     })
 }
 

@@ -71,7 +71,8 @@ fn table(data: &mut Unstructured<'_>) {
     let mut keys = Vec::new();
     for &slot in &slots {
         let flow = table.flow(slot);
-        let _ = (flow.reply(), flow.counters(), flow.extension(), flow.expires_s(), flow.l4_state());
+        let _ =
+            (flow.reply(), flow.counters(), flow.extension(), flow.expires_s(), flow.l4_state());
         keys.push(table.key(&flow.orig(), flow.zone()));
     }
     for slot in slots {

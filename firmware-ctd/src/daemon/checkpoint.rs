@@ -168,6 +168,8 @@ impl Checkpoints {
             return Ok(None);
         }
         let allowance = loaded.as_ref().and_then(|it| router::allowance_blocks(&it.router()));
+        let mut steps = Steps::default();
+        steps.look(super::clock::now());
         let restored = loaded.filter(Loaded::is_of_another_boot);
         let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         let live = config.control.socket.with_extension("checkpoint");
@@ -191,7 +193,7 @@ impl Checkpoints {
             ending: None,
             buffer: vec![0; hand_over::BUFFER_WORDS].into(),
             words,
-            steps: Steps::default(),
+            steps,
             after,
         }))
     }

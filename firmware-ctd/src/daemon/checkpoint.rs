@@ -12,19 +12,17 @@ pub mod command;
 pub mod files;
 pub mod hand_over;
 pub mod load;
+pub mod process;
 pub mod router;
 pub mod saver;
 pub mod show;
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 use super::log::{InWords, RateLimit};
 use super::shared::{Word, Words};
@@ -42,6 +40,7 @@ use after::After;
 use files::Files;
 use hand_over::HandOver;
 pub use load::{Loaded, load};
+use process::Saver;
 use saver::{Job, Outcome, Step};
 
 /// What the engine carries: owed records, keys, counters.
@@ -94,15 +93,6 @@ struct Writing {
     saver: Saver,
     hand_over: Option<HandOver>,
     generation: u64,
-}
-
-/// The process.
-#[derive(Debug)]
-struct Saver {
-    pid: Pid,
-    socket: UnixStream,
-    answer: [u8; Outcome::WORDS * 4],
-    answered: usize,
 }
 
 /// How a save that somebody waits for stands.
@@ -378,7 +368,7 @@ impl Checkpoints {
             Fork::Child => saver::run(&job, theirs),
             Fork::Parent(pid) => {
                 drop(theirs);
-                let saver = Saver { pid, socket: ours, answer: [0; _], answered: 0 };
+                let saver = Saver::new(pid, ours);
                 saver.socket.set_nonblocking(true)?;
                 let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
                 epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKENS[0]))?;
@@ -458,35 +448,6 @@ fn tell_failure(directory: &std::path::Path, outcome: &Outcome) {
     let error = io::Error::from_raw_os_error(outcome.errno);
     let (error, level) = (InWords(&error), log::Level::Error);
     limited!(LIMIT, level, "no checkpoint in {directory}: {step}: {error}; the last one stays");
-}
-
-impl Saver {
-    /// The answer, if it is there.
-    fn read(&mut self) -> io::Result<Option<Outcome>> {
-        loop {
-            match self.socket.read(&mut self.answer[self.answered..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.answered += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if self.answered == self.answer.len() {
-                let mut words = [0; Outcome::WORDS];
-                for (word, b) in words.iter_mut().zip(self.answer.chunks_exact(4)) {
-                    *word = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-                }
-                return Ok(Some(Outcome::of_words(&words)));
-            }
-        }
-    }
-
-    /// Ends the process, if it has not ended by itself.
-    fn bury(&self) {
-        // It has answered or is of no use: both fail only if it is gone.
-        let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
-    }
 }
 
 /// Whether the wall clock is known to be right, or was set by somebody who knows.

@@ -12,9 +12,13 @@
 //! destroys in the kernel: see `hold`.
 
 mod dump;
+mod finish;
 mod hold;
 mod nap;
+mod settings;
 mod takeover;
+
+pub use settings::tell_setting;
 
 use std::io;
 
@@ -24,13 +28,12 @@ use nix::sys::signalfd::SignalFd;
 use super::checkpoint::Checkpoints;
 use super::control::{Control, FIRST_CLIENT};
 use super::dying::{self, DUMP_BYTES};
-use super::log::{InWords, RateLimit};
+use super::log::RateLimit;
 use super::netlink::{EventSocket, RequestSocket};
 use super::shared::BATCH;
 use super::sink::Sinks;
 use super::status::{EdgeFacts, Facts};
 use super::sys::{Batch, SocketMemory};
-use super::sysctl::{self, Setting};
 use super::{clock, listeners, log as log_backend};
 use crate::config::Config;
 use crate::engine::{Engine, EventPath, Output, Source};
@@ -44,10 +47,6 @@ use crate::wire::nlmsg::Messages;
 const ROUNDS: usize = 16;
 /// Batches of states read for one batch of destroys.
 const STATE_ROUNDS: usize = 16;
-/// How long a save at the end may take.
-const FINISH: Duration = Duration::from_secs(15);
-/// How often the kernel's settings are looked at.
-const SETTINGS_PERIOD: Duration = Duration::from_secs(10);
 
 mod token {
     pub(super) const INNER: u64 = 0;
@@ -159,7 +158,7 @@ impl<'m> EventLoop<'m> {
             pressure: Pressure::new(dying::policy(config)),
             nap_length: nap::NAP_MIN,
             nap: None,
-            settings_at: facts.started + SETTINGS_PERIOD,
+            settings_at: facts.started + settings::PERIOD,
             signal: None,
         };
         this.reconfigure(config);
@@ -209,43 +208,6 @@ impl<'m> EventLoop<'m> {
             if let Some(signal) = self.signal.take() {
                 return Ok(signal);
             }
-        }
-    }
-
-    /// Writes out all that is owed, as far as it goes, and saves the flows.
-    pub fn finish(&mut self) {
-        let now = clock::now();
-        // What is waiting already is still accounted for.
-        let _ = self.read_events(now);
-        self.deliver(now);
-        self.commit();
-        if let Some(checkpoints) = &mut self.edge.checkpoints {
-            checkpoints.end(&self.engine, now.boot);
-        }
-        let until = now.boot + FINISH;
-        while self.edge.checkpoints.as_ref().is_some_and(Checkpoints::is_busy)
-            && clock::now().boot < until
-            && self.turn_at_end().is_ok()
-        {}
-    }
-
-    /// Once all is handed over, what the kernel tells is left to it: it would be in no image.
-    fn turn_at_end(&mut self) -> io::Result<()> {
-        if !self.edge.checkpoints.as_ref().is_some_and(Checkpoints::is_handed_over) {
-            return self.turn();
-        }
-        self.nap = Some(FINISH);
-        self.wait()?;
-        let now = clock::now();
-        self.facts.words.beat(now.boot);
-        self.save(now);
-        Ok(())
-    }
-
-    /// Goes on with a checkpoint, or begins one.
-    fn save(&mut self, now: Now) {
-        if let Some(checkpoints) = &mut self.edge.checkpoints {
-            checkpoints.turn(&mut self.engine, now, &self.inner);
         }
     }
 
@@ -478,44 +440,6 @@ impl<'m> EventLoop<'m> {
                 Output::StartDump { seq, purpose } => self.start_dump(now, seq, purpose),
             }
         }
-    }
-
-    // --- the kernel's settings -----------------------------------------------------------------
-
-    fn check_settings(&mut self, now: Instant) {
-        if now < self.settings_at {
-            return;
-        }
-        self.settings_at = now + SETTINGS_PERIOD;
-        let stats = self.engine.stats_mut();
-        sysctl::check(self.manage_sysctls, |setting, value, result| {
-            if let Some(Ok(())) = result {
-                stats.settings_restored += 1;
-            }
-            tell_setting(setting, value, result);
-        });
-    }
-}
-
-/// Logs a kernel setting that is not as wanted.
-pub fn tell_setting(setting: Setting, value: u32, result: Option<io::Result<()>>) {
-    static LIMIT: RateLimit = RateLimit::new(6, 300);
-    let (name, without) = (setting.name(), setting.without());
-    match result {
-        Some(Ok(())) => {
-            limited!(LIMIT, log::Level::Info, "{name} was {value}, set to 1");
-        }
-        Some(Err(error)) => limited!(
-            LIMIT,
-            log::Level::Warn,
-            "{name} is {value} and cannot be set ({}): {without}; set it to 1 in sysctl.conf",
-            InWords(&error)
-        ),
-        None => limited!(
-            LIMIT,
-            log::Level::Warn,
-            "{name} is {value}: {without}; set it to 1, or kernel.manage_sysctls = true"
-        ),
     }
 }
 

@@ -63,7 +63,7 @@ impl Orphans {
     }
 }
 
-/// The id of a boot, for programs that are started with it: see [`BootId::apply`].
+/// The id of a boot, for programs that are started with it: see [`super::daemon::Daemon::start_booted`].
 #[derive(Debug)]
 pub struct BootId {
     path: PathBuf,

@@ -76,6 +76,16 @@ fn what_is_wrong_is_told_on_one_line_with_what_to_do() {
         ("checkpoint shwo f", "checkpoint cannot \"shwo\"; did you mean \"show\"?"),
         ("checkpoint eat f", "checkpoint cannot \"eat\"; see firmware-ctd checkpoint --help"),
         ("checkpoint show", "checkpoint show needs a file; see firmware-ctd checkpoint --help"),
+        ("checkpoint sav", "checkpoint cannot \"sav\"; did you mean \"save\"?"),
+        ("checkpoint save f", "checkpoint save takes no file; see firmware-ctd checkpoint --help"),
+        (
+            "checkpoint save --wait soon",
+            "--wait needs a number of seconds, 0 to 65535; see firmware-ctd checkpoint --help",
+        ),
+        (
+            "checkpoint show -s /s f",
+            "checkpoint show has no option --socket; see firmware-ctd checkpoint --help",
+        ),
         ("checkpoint show a b", "checkpoint takes no \"b\"; see firmware-ctd checkpoint --help"),
         (
             "checkpoint verify --json a",
@@ -108,7 +118,7 @@ fn what_is_wrong_is_told_on_one_line_with_what_to_do() {
         (
             "flows tcp",
             "filter \"tcp\": unknown; known: family= proto= src= dst= addr= sport= \
-                       dport= port= zone= mark= state= assured snat dnat offload",
+                       dport= port= zone= mark= label= state= assured snat dnat offload",
         ),
         ("status --json=yes", "--json takes no value; see firmware-ctd status --help"),
     ] {

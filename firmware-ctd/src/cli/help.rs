@@ -19,7 +19,7 @@ Usage: firmware-ctd COMMAND [OPTION]...
 
 Exit codes: 0 success, 64 usage, 65 a file's content is wrong, 69 the daemon or
 the kernel does not answer, 70 internal fault, 74 reading or writing failed,
-77 a privilege is missing, 78 the configuration is wrong.
+75 not done yet, 77 a privilege is missing, 78 the configuration is wrong.
 ";
 
 pub(super) const HELP_RUN: &str = "\

@@ -58,7 +58,7 @@ pub(super) const STEPS: [Step; 15] = [
     Step::new("size", 300, size, "the release binary and its limit"),
     Step::new("config", 60, config, "the shipped configurations, read by that binary"),
     Step::new("lab", 900, lab, "that binary on this kernel: accounts, peers' views, hostile input"),
-    Step::new("demo", 300, demo, "cargo demo, shortened"),
+    Step::new("demo", 300, demo, "cargo demo, shortened, and cargo demo reboot"),
     Step::new("bench", 300, bench, "cargo bench-peers, one small round: nothing lost"),
     Step::new(
         "openwrt",
@@ -134,7 +134,8 @@ fn lab(job: &mut Job<'_>) -> Result<(), Failure> {
 
 fn demo(job: &mut Job<'_>) -> Result<(), Failure> {
     let daemon = job.daemon().display().to_string();
-    job.run(job.cargo(&["demo", "--daemon", &daemon]).args(SHORT_DEMO))
+    job.run(job.cargo(&["demo", "--daemon", &daemon]).args(SHORT_DEMO))?;
+    job.run(&mut job.cargo(&["demo", "reboot", "--daemon", &daemon]))
 }
 
 const SHORT_DEMO: [&str; 4] = ["--flows", "600", "--seconds", "3"];

@@ -31,11 +31,21 @@ impl Engine<'_> {
     /// Gives out what is owed to sinks, the keys of records that were made, and all counters, as
     /// words, piece by piece.
     pub fn export(&self, now: Instant, out: &mut dyn FnMut(&[u32])) {
+        self.export_keys(now, usize::MAX, out);
+    }
+
+    /// The same without keys, for another boot: no flow of it can have one of them, since the id of
+    /// the boot is a part of each. They would be most of an image in flash.
+    pub fn export_over_reboot(&self, now: Instant, out: &mut dyn FnMut(&[u32])) {
+        self.export_keys(now, 0, out);
+    }
+
+    fn export_keys(&self, now: Instant, most: usize, out: &mut dyn FnMut(&[u32])) {
         out(&[VERSION]);
         self.queue.export(now, out);
-        let keys = self.recent.newest_first().count();
+        let keys = self.recent.newest_first().take(most).count();
         out(&[u32::try_from(keys).unwrap_or(0)]);
-        for key in self.recent.newest_first() {
+        for key in self.recent.newest_first().take(most) {
             out(&halves(key));
         }
         out(&[u32::try_from(Stats::COUNT + Ledger::COUNT).unwrap_or(0)]);

@@ -144,3 +144,19 @@ fn counters_of_another_version_are_taken_by_their_names() {
         assert_eq!(next.ledger(), router.engine.ledger());
     });
 }
+
+#[test]
+fn over_a_reboot_debts_go_on_and_keys_do_not() {
+    with_debts(|router, _| {
+        let mut words = Vec::new();
+        let now = router.kernel.now();
+        router.engine.export_over_reboot(now.boot, &mut |piece| words.extend_from_slice(piece));
+        let whole = export(&router.engine, router);
+        assert_eq!(whole.len() - words.len(), 2 * 30, "two words for each key");
+        let mut memory = Vec::new();
+        let mut next = engine(&mut memory, &sizes(128), router, &SINKS);
+        next.import(&words, now.boot).unwrap();
+        assert_eq!(next.queue().owed(0), 30);
+        assert_eq!(next.stats().events_destroy, router.engine.stats().events_destroy);
+    });
+}

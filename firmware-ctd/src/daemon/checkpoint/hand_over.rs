@@ -185,7 +185,7 @@ fn send_words(
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.set_nonblocking(false)?;
     let (mut done, mut used) = (Ok(()), 0);
-    engine.export(now.boot, &mut |mut words| {
+    engine.export_over_reboot(now.boot, &mut |mut words| {
         while !words.is_empty() && done.is_ok() {
             let room = &mut buffer[used..];
             let count = words.len().min(room.len());

@@ -259,7 +259,7 @@ const WRONG: &[(&str, &[(u32, &str)])] = &[
     ("[control]\nsocket = \"relative.sock\"\n", &[(2, "socket")]),
     ("[[sink]]\ntype = \"carrier-pigeon\"\n", &[(2, "type")]),
     ("[[sink]]\npath = \"/tmp/x\"\n", &[(1, "type")]),
-    ("[checkpoint]\ninterval_s = 1\n", &[(1, "checkpoint")]),
+    ("[console]\nbaud = 9600\n", &[(1, "console")]),
     ("[table\ncapacity = 64\n", &[(1, "")]),
     ("[table]\ncapacity = 64\ncapacity = 65\n", &[(3, "capacity")]),
     (

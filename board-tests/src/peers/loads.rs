@@ -162,8 +162,8 @@ pub static ALL: &[Load] = &[
     },
     Load {
         name: "restore",
-        title: "196,608 saved flows, half of them translated, into the kernel; floor: ready-made \
-            requests, no answers; conntrackd: conntrack(8) -R of its own -L -o save",
+        // The floor is ready-made requests; conntrack(8) restores what it has saved itself.
+        title: "196,608 saved flows, half translated, restored (conntrackd: conntrack(8) -R)",
         peers: &[Peer::Floor, Peer::Ctd, Peer::Conntrackd],
         columns: restore::COLUMNS,
         run: restore::run,

@@ -43,7 +43,6 @@ pub(super) const COLUMNS: &[Column] = &[
     compared(CPU, "CPU s", 1.0, 3),
     column(GROWTH, "growth KiB", 1024.0, 0),
     column(RESIDENT, "peak MiB", super::MIB, 1),
-    column(RESTORED, "restored", 1.0, 0),
 ];
 
 pub(super) fn run(bench: &Bench, peer: Peer, _: &mut Round) -> io::Result<Sample> {

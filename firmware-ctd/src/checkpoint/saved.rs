@@ -2,7 +2,7 @@
 
 use crate::filter::FlowFacts;
 use crate::record::RecordKeys;
-use crate::table::{Extension, HelperName, Key, L4State};
+use crate::table::{Extension, HelperName, Key, L4State, helper_name};
 use crate::time::NANOS_PER_MILLI;
 use crate::wire::{Counters, Expect, ExpectNat, Protocol, Status, Tuple};
 
@@ -108,18 +108,9 @@ impl SavedExpect {
             timeout_s: expect.timeout_s.unwrap_or(0),
             flags: expect.flags.unwrap_or(0),
             class: expect.class.unwrap_or(0),
-            helper: expect.help_name.map(padded),
-            function: expect.function.map(padded),
+            helper: expect.help_name.map(helper_name),
+            function: expect.function.map(helper_name),
             nat: expect.nat.map(|ExpectNat { dir, tuple }| (dir, tuple)),
         })
     }
-}
-
-/// The first 15 bytes of a name, NUL padded.
-fn padded(name: &[u8]) -> [u8; 16] {
-    let mut padded = [0; 16];
-    for (to, from) in padded.iter_mut().take(15).zip(name) {
-        *to = *from;
-    }
-    padded
 }

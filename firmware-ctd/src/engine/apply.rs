@@ -4,9 +4,9 @@ use super::Engine;
 use super::events::{runs_backwards, start_of, sum, wall_of, zone_of};
 use crate::checkpoint::account;
 use crate::record::{Cause, Kind, Record};
-use crate::table::{Carried, Extension, FlowRef, HelperName, L4State, Slot, flag};
+use crate::table::{Carried, Extension, FlowRef, L4State, Slot, flag, helper_name};
 use crate::time::{NANOS_PER_MILLI, Now};
-use crate::wire::{Conntrack, Counters, Helper, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, Tcp};
+use crate::wire::{Conntrack, Counters, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, Tcp};
 
 impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
@@ -216,7 +216,7 @@ fn apply_rare(extension: &mut Extension, ct: &Conntrack<'_>) {
     take_over(&mut extension.seqadj_orig, ct.seqadj_orig);
     take_over(&mut extension.seqadj_reply, ct.seqadj_reply);
     take_over(&mut extension.synproxy, ct.synproxy);
-    extension.helper = ct.helper.map(|helper| helper_name(&helper)).or(extension.helper);
+    extension.helper = ct.helper.map(|helper| helper_name(helper.name)).or(extension.helper);
     extension.master = ct.master.or(extension.master);
     extension.vtags = vtags(ct).or(extension.vtags);
     if zone_of(ct) == 0 || ct.zone.is_none() {
@@ -238,13 +238,4 @@ fn vtags(ct: &Conntrack<'_>) -> Option<[u32; 2]> {
         }
         _ => None,
     }
-}
-
-/// The first 15 bytes of a helper's name, NUL padded.
-fn helper_name(helper: &Helper<'_>) -> HelperName {
-    let mut name = HelperName::default();
-    for (to, from) in name.iter_mut().take(15).zip(helper.name) {
-        *to = *from;
-    }
-    name
 }

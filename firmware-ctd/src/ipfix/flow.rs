@@ -29,10 +29,9 @@ use core::net::IpAddr;
 use super::element::Family;
 use super::{Exporter, Full};
 use crate::record::{Cause, Record};
+use crate::time::NANOS_PER_MILLI;
 use crate::wire::bytes::Buffer;
 use crate::wire::{Counters, L4, Protocol, Status, Tuple};
-
-const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// Values of `flowEndReason`.
 mod reason {

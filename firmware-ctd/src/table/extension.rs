@@ -9,6 +9,16 @@ use crate::words;
 /// The name of a helper, NUL padded: `NF_CT_HELPER_NAME_LEN` is 16.
 pub type HelperName = [u8; 16];
 
+/// The first 15 bytes of a name, NUL padded.
+#[must_use]
+pub fn helper_name(name: &[u8]) -> HelperName {
+    let mut padded = HelperName::default();
+    for (to, from) in padded.iter_mut().take(15).zip(name) {
+        *to = *from;
+    }
+    padded
+}
+
 /// The rare attributes of one flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extension {

@@ -11,9 +11,7 @@ use crate::daemon::lines;
 use crate::exit;
 use crate::record::text::Text;
 use crate::record::{Cause, Kind, Record, RecordKey, json};
-
-/// Nanoseconds of a millisecond.
-const NANOS_PER_MILLI: u64 = 1_000_000;
+use crate::time::NANOS_PER_MILLI;
 
 /// The command `checkpoint verify`: one line, and the exit code.
 #[must_use]

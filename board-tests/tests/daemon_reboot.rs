@@ -363,6 +363,7 @@ fn damaged() -> Outcome {
         let said = save(&scene)?;
         assert!(said.starts_with(&format!("saved generation {generation}: 20 flows")), "{said}");
     }
+    assert_eq!(status(&scene)?.number("allocations_since_ready"), 0, "a save takes no memory");
     let off = scene.cut_power();
     let newest = outlast::newest_image(off.flash())?;
     let mut image = std::fs::read(&newest)?;

@@ -36,6 +36,20 @@ pub(crate) const fn halves(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
 }
 
+/// Words as they lie in this machine's memory: for processes of one machine. `bytes` has four for each.
+pub(crate) fn to_raw(words: &[u32], bytes: &mut [u8]) {
+    for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
+        chunk.copy_from_slice(&word.to_ne_bytes());
+    }
+}
+
+/// The reverse of [`to_raw`].
+pub(crate) fn of_raw(bytes: &[u8], words: &mut [u32]) {
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+    }
+}
+
 /// The lower half of a word.
 pub(crate) fn low_half(word: u32) -> u16 {
     let [_, _, a, b] = word.to_be_bytes();

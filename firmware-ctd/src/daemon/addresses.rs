@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::constants::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+use super::netlink;
 use super::sys::Batch;
-use crate::wire::nlmsg::Messages;
 use crate::wire::route::{self, Route};
 use crate::wire::{Family, Full, Writer};
 
@@ -140,17 +140,12 @@ fn list(
     request(&mut writer, 1).map_err(|_| io::ErrorKind::InvalidInput)?;
     socket.send_to(writer.as_bytes(), &SocketAddr::new(0, 0), 0)?;
     for _ in 0..MOST_PARTS {
-        if batch.receive(socket.as_fd())? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        for datagram in batch.datagrams().filter(|it| it.port == 0) {
-            for raw in Messages::new(datagram.bytes).flatten() {
-                match Route::parse(&raw) {
-                    Ok(Route::Done) => return Ok(()),
-                    Ok(Route::Refused(errno)) => return Err(io::Error::from_raw_os_error(errno)),
-                    Ok(told) => take(told),
-                    Err(_) => {}
-                }
+        for raw in netlink::next_part(socket.as_fd(), batch)? {
+            match Route::parse(&raw) {
+                Ok(Route::Done) => return Ok(()),
+                Ok(Route::Refused(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                Ok(told) => take(told),
+                Err(_) => {}
             }
         }
     }

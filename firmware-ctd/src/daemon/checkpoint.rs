@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::engine::{DumpWish, Engine, WishedDump};
 use crate::limited;
 use crate::retry::BYTES_RECORD;
-use crate::time::{Duration, Instant, Now, WallTime};
+use crate::time::{Duration, Instant, Now};
 use after::After;
 use files::Files;
 use hand_over::HandOver;
@@ -61,9 +61,8 @@ const FRESH: Duration = Duration::from_secs(10);
 pub struct Image {
     /// Its generation; 0 for none.
     pub generation: u64,
-    /// When it was saved or found to be unchanged, by either clock; none if that was before this
-    /// worker.
-    pub saved: Option<(Instant, WallTime)>,
+    /// When it was saved or found to be unchanged; none if that was before this worker.
+    pub saved: Option<Instant>,
     /// What was told of it.
     pub outcome: Outcome,
     /// How long it took.
@@ -120,8 +119,8 @@ pub struct Checkpoints {
     ended: u32,
     /// Somebody has asked for one.
     asked: core::cell::Cell<bool>,
-    /// The daemon ends: when it was told to.
-    ending: Option<Instant>,
+    /// The daemon ends.
+    ending: bool,
     buffer: Box<[u32]>,
     words: Words,
     steps: Steps,
@@ -137,8 +136,8 @@ const fn index(place: Place) -> usize {
 }
 
 impl Checkpoints {
-    /// The token of the process's socket in the epoll.
-    pub const TOKENS: [u64; 3] = [5, After::TOKENS[0], After::TOKENS[1]];
+    /// Tokens in the epoll: the process's socket, and what concerns restored flows.
+    const TOKENS: [u64; 3] = [5, After::TOKENS[0], After::TOKENS[1]];
 
     /// Checkpoints by this configuration; none if it wants none.
     /// `loaded` is the image that the daemon goes on with.
@@ -157,7 +156,7 @@ impl Checkpoints {
         if !of.is_on() {
             return Ok(None);
         }
-        let allowance = loaded.as_ref().and_then(|it| router::allowance_blocks(&it.router()));
+        let allowance = loaded.as_ref().and_then(|it| router::allowance_blocks(it.router()));
         let mut steps = Steps::default();
         steps.look(super::clock::now());
         let restored = loaded.filter(Loaded::is_of_another_boot);
@@ -180,7 +179,7 @@ impl Checkpoints {
             save: None,
             ended: 0,
             asked: core::cell::Cell::new(false),
-            ending: None,
+            ending: false,
             buffer: vec![0; hand_over::BUFFER_WORDS].into(),
             words,
             steps,
@@ -195,6 +194,14 @@ impl Checkpoints {
     /// What epoll(7) says.
     pub fn watch(&self, epoll: &Epoll) -> io::Result<()> {
         self.after.as_ref().map_or(Ok(()), |after| after.watch(epoll))
+    }
+
+    /// Something happened at a descriptor with this token; whether it is one of these.
+    pub fn wake(&mut self, token: u64) -> bool {
+        if let Some(after) = &mut self.after {
+            after.wake(token);
+        }
+        Self::TOKENS.contains(&token)
     }
 
     /// Takes over what a changed configuration may change while the daemon runs.
@@ -226,9 +233,9 @@ impl Checkpoints {
 
     /// The daemon is to end: saves once more, unless the image is fresh and nothing is owed.
     pub fn end(&mut self, engine: &Engine<'_>, now: Instant) {
-        self.ending = Some(now);
+        self.ending = true;
         let image = &self.images[index(Place::Flash)];
-        let fresh = image.saved.is_some_and(|(at, _)| now.since(at) < FRESH);
+        let fresh = image.saved.is_some_and(|at| now.since(at) < FRESH);
         let under_way = self.save.as_ref().is_some_and(|save| save.place == Place::Flash);
         if !(under_way || fresh && engine.queue().is_empty()) {
             self.plan.ask();
@@ -352,10 +359,10 @@ impl Checkpoints {
                 wall_ns: now.wall.as_nanos(),
                 boot_ms: now.boot.as_micros() / 1_000,
                 synchronised: knows_the_time(self.words),
-                orderly: self.ending.is_some(),
+                orderly: self.ending,
             },
             max_bytes: self.max_bytes,
-            files: self.files[index(save.place)].clone(),
+            files: &self.files[index(save.place)],
             slot,
             digest: Some(image.outcome.digest)
                 .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
@@ -375,8 +382,7 @@ impl Checkpoints {
                 let cut = engine.table().len() as usize * hand_over::LIKELY_BYTES
                     > self.max_bytes as usize;
                 let ranks = if cut { self.keep.len() } else { 1 };
-                let rest = self.ending.is_some();
-                let hand_over = Some(HandOver::new(ranks, rest));
+                let hand_over = Some(HandOver::new(ranks, self.ending));
                 Ok(Phase::Writing(Writing { saver, hand_over, generation }))
             }
         }
@@ -395,7 +401,7 @@ impl Checkpoints {
             tell_failure(self.files[index(save.place)].directory(), &outcome);
             return self.plan.failed(now.boot, save.place);
         }
-        image.saved = Some((now.boot, now.wall));
+        image.saved = Some(now.boot);
         let written = (outcome.bytes > 0).then_some(outcome.bytes);
         match written {
             Some(_) => {

@@ -2,12 +2,12 @@
 //! be. The worker asks while sinks are behind, the supervisor while the worker does not read.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use super::netlink::RequestSocket;
+use super::netlink::{self, RequestSocket};
 use super::sys::Batch;
 use crate::config::{Config, WhenFull};
 use crate::pressure::Policy;
-use crate::wire::nlmsg::Messages;
 use crate::wire::{Message, Writer, request};
 
 /// Room for a part of a dump: the kernel makes them at most so large.
@@ -37,20 +37,14 @@ pub(super) fn count_dying(batch: &mut Batch, enough: u32) -> io::Result<u32> {
     socket.send(&writer)?;
     let mut count = 0;
     for _ in 0..MOST_PARTS {
-        // The kernel answers a dump at once, part by part as they are read.
-        if socket.receive(batch)? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        for datagram in batch.datagrams().filter(|it| it.port == 0) {
-            for raw in Messages::new(datagram.bytes).flatten() {
-                match Message::parse(&raw) {
-                    Ok(Message::Conntrack { .. }) => count += 1,
-                    Ok(Message::Done(_)) => return Ok(count),
-                    Ok(Message::Response(response)) if response.errno != 0 => {
-                        return Err(io::Error::from_raw_os_error(response.errno));
-                    }
-                    _ => {}
+        for raw in netlink::next_part(socket.as_fd(), batch)? {
+            match Message::parse(&raw) {
+                Ok(Message::Conntrack { .. }) => count += 1,
+                Ok(Message::Done(_)) => return Ok(count),
+                Ok(Message::Response(response)) if response.errno != 0 => {
+                    return Err(io::Error::from_raw_os_error(response.errno));
                 }
+                _ => {}
             }
         }
         if count > enough {

@@ -294,8 +294,7 @@ impl<'m> EventLoop<'m> {
                 self.edge.control.accept(&self.inner, now.boot);
                 self.count_clients();
             }
-            // Every turn looks at them.
-            _ if Checkpoints::TOKENS.contains(&token) => {}
+            _ if self.edge.checkpoints.as_mut().is_some_and(|it| it.wake(token)) => {}
             _ if self.edge.sinks.wake(token) => {}
             FIRST_CLIENT.. => {
                 self.read_socket_memory();

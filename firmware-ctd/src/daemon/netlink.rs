@@ -17,7 +17,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::sys::{self, Batch, SocketMemory};
-use crate::wire::Writer;
+use crate::wire::{Messages, RawMessage, Writer};
 
 /// Groups of `enum nfnetlink_groups`.
 pub mod group {
@@ -182,6 +182,23 @@ impl AsFd for RequestSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The messages of the next part of a list that the kernel was asked for on `socket`: it answers at
+/// once, part by part as they are read. What others send there is left out.
+///
+/// # Errors
+///
+/// What recvmmsg(2) says; `WouldBlock` if there is no part.
+pub fn next_part<'b>(
+    socket: BorrowedFd<'_>,
+    batch: &'b mut Batch,
+) -> io::Result<impl Iterator<Item = RawMessage<'b>>> {
+    if batch.receive(socket)? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let datagrams = batch.datagrams().filter(|it| it.port == 0);
+    Ok(datagrams.flat_map(|it| Messages::new(it.bytes).flatten()))
 }
 
 /// Sets the receive buffer, beyond the system's limit if that is allowed. The kernel doubles the

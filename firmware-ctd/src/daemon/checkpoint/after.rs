@@ -48,6 +48,8 @@ pub struct After {
     /// Addresses of the router when the flows were saved.
     had: Addresses,
     changes: Changes,
+    /// There are changes to take in.
+    changed: bool,
     batch: Batch,
     grace: Duration,
     check_at: Option<Instant>,
@@ -68,9 +70,10 @@ impl After {
     pub fn new(loaded: Loaded, grace_s: u32, now: Instant) -> io::Result<Self> {
         let grace = Duration::from_secs(u64::from(grace_s));
         Ok(Self {
-            had: super::router::addresses(&loaded.router()),
+            had: super::router::addresses(loaded.router()),
             loaded,
             changes: Changes::open()?,
+            changed: false,
             batch: Batch::new(1, LIST_BYTES)?,
             grace,
             check_at: Some(now + grace),
@@ -89,6 +92,11 @@ impl After {
         Ok(epoll.add(self.changes.as_fd(), event)?)
     }
 
+    /// Something happened at a descriptor of these tokens.
+    pub fn wake(&mut self, token: u64) {
+        self.changed |= token == Self::TOKENS[0];
+    }
+
     /// Takes over another grace time.
     pub fn set_grace(&mut self, grace_s: u32) {
         self.grace = Duration::from_secs(u64::from(grace_s));
@@ -105,7 +113,7 @@ impl After {
         if set {
             self.look_at = self.look_at.map(|_| now.boot);
         }
-        if self.changes.take(&mut self.batch) {
+        if core::mem::take(&mut self.changed) && self.changes.take(&mut self.batch) {
             self.check_at = Some(now.boot + self.grace);
         }
         if self.check_at.is_some_and(|at| at <= now.boot) {

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::filter::FlowFacts;
 use crate::table::{FlowRef, flag};
 use crate::time::Now;
+use crate::words;
 
 /// Room for what waits to be sent.
 pub const BUFFER_WORDS: usize = 8 << 10;
@@ -155,9 +156,7 @@ impl HandOver {
         while !self.waiting.is_empty() {
             let words = &buffer[self.waiting.clone()];
             let words = &words[..words.len().min(bytes.len() / 4)];
-            for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
-                chunk.copy_from_slice(&word.to_ne_bytes());
-            }
+            words::to_raw(words, &mut bytes);
             match socket.write(&bytes[self.part..words.len() * 4]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
@@ -207,9 +206,7 @@ fn send_frame(socket: &mut UnixStream, what: u32, words: &[u32]) -> io::Result<(
     socket.write_all(&head(what, words.len()).to_ne_bytes())?;
     let mut bytes = [0; 4096];
     for part in words.chunks(bytes.len() / 4) {
-        for (chunk, word) in bytes.chunks_exact_mut(4).zip(part) {
-            chunk.copy_from_slice(&word.to_ne_bytes());
-        }
+        words::to_raw(part, &mut bytes);
         socket.write_all(&bytes[..part.len() * 4])?;
     }
     Ok(())

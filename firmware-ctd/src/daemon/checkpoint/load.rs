@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, Files};
 use super::{CARRIED, ROUTER};
 use crate::checkpoint::pair::{self, Found, Slot};
-use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow, Summary};
+use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow, Section, Summary};
 use crate::config::Checkpoint;
 use crate::daemon::restore::{self, Outcome, Plan};
 use crate::daemon::shared::{Word, Words};
@@ -37,6 +37,8 @@ pub struct Loaded {
     /// A bit for each flow that was kept and not made.
     refused: Vec<u32>,
     keep: Keep,
+    /// See [`super::router`].
+    router: Vec<u32>,
 }
 
 /// The flows of an image that are worth being made again.
@@ -71,11 +73,13 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     }
     let (found, refused) = best(&config.directory);
     words.add(Word::ImagesRefused, refused);
-    let (path, reader) = found?;
+    let (path, mut reader) = found?;
+    // What cannot be read is not there.
+    let router = words_of(&mut reader, ROUTER).unwrap_or_default();
     let facts = *reader.facts();
     let rebooted = facts.boot_id != boot_id;
-    let mut loaded =
-        Loaded { path, facts, rebooted, at: now, refused: Vec::new(), keep: config.keep.clone() };
+    let (keep, refused) = (config.keep.clone(), Vec::new());
+    let mut loaded = Loaded { path, facts, rebooted, at: now, refused, keep, router };
     if let Some(at_s) = words.get(Word::RestoredAt).checked_sub(1) {
         // A daemon before this one made them, and died before it could say which.
         loaded.at.boot = Instant::BOOT + Duration::from_secs(u64::from(at_s));
@@ -108,6 +112,16 @@ pub fn best(directory: &Path) -> (Option<(PathBuf, Reader<File>)>, u32) {
     let path = pair::choose(&found).load.map(|slot| files.path(slot));
     let image = path.and_then(|path| files::open(&path).ok().map(|reader| (path, reader)));
     (image, refused)
+}
+
+/// All words of a section.
+fn words_of(reader: &mut Reader<File>, section: Section) -> Result<Vec<u32>, Fault> {
+    let mut all = Vec::new();
+    reader.words(section, &mut |_, words| {
+        all.extend_from_slice(words);
+        ControlFlow::Continue(())
+    })?;
+    Ok(all)
 }
 
 /// Why flows were not made, or not all.
@@ -247,11 +261,7 @@ impl Loaded {
         engine: &mut Engine<'_>,
         now: Now,
     ) -> Result<(), Fault> {
-        let mut carried = Vec::new();
-        reader.words(CARRIED, &mut |_, words| {
-            carried.extend_from_slice(words);
-            ControlFlow::Continue(())
-        })?;
+        let carried = words_of(reader, CARRIED)?;
         if !carried.is_empty() && engine.import(&carried, now.boot).is_err() {
             log::warn!(
                 "{}: what was owed is of another version, or a daemon left some: not taken over",
@@ -263,16 +273,8 @@ impl Loaded {
 
     /// The addresses that the router had, and what was left of its flash budget.
     #[must_use]
-    pub fn router(&self) -> Vec<u32> {
-        let mut router = Vec::new();
-        if let Ok(Some(mut reader)) = self.reader() {
-            // What cannot be read is not there.
-            let _ = reader.words(ROUTER, &mut |_, words| {
-                router.extend_from_slice(words);
-                ControlFlow::Continue(())
-            });
-        }
-        router
+    pub fn router(&self) -> &[u32] {
+        &self.router
     }
 
     /// The file.

@@ -41,9 +41,7 @@ impl Saver {
             }
             if self.answered == self.answer.len() {
                 let mut words = [0; Outcome::WORDS];
-                for (word, b) in words.iter_mut().zip(self.answer.chunks_exact(4)) {
-                    *word = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-                }
+                crate::words::of_raw(&self.answer, &mut words);
                 return Ok(Some(Outcome::of_words(&words)));
             }
         }

@@ -5,6 +5,7 @@
 //! image is made in this process's memory first: what came half is not written at all.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use super::files::Files;
@@ -12,11 +13,11 @@ use super::{CARRIED, ROUTER, router};
 use crate::checkpoint::pair::Slot;
 use crate::checkpoint::{EncodeError, Encoder, EncoderMemory, Facts, Limit, SavedExpect, frame};
 use crate::daemon::addresses;
-use crate::daemon::netlink::RequestSocket;
+use crate::daemon::netlink::{self, RequestSocket};
 use crate::daemon::sys::{self, Batch};
 use crate::hash::KeyHash;
-use crate::wire::nlmsg::Messages;
 use crate::wire::{Family, Message, Writer, request};
+use crate::words;
 
 /// What the worker sends: the kind in the highest byte, words that follow in the others.
 pub mod kind {
@@ -38,14 +39,14 @@ const MOST_PARTS: u32 = 1 << 12;
 const LIST_BYTES: usize = 32 << 10;
 
 /// What is to be written.
-#[derive(Clone, Debug)]
-pub struct Job {
+#[derive(Debug)]
+pub struct Job<'f> {
     /// The head of the image.
     pub facts: Facts,
     /// The largest that it may be.
     pub max_bytes: u32,
     /// The two files.
-    pub files: Files,
+    pub files: &'f Files,
     /// Which of them.
     pub slot: Slot,
     /// What the image before it held: if this one would hold the same, it is not written.
@@ -130,7 +131,7 @@ impl Outcome {
 
     fn to_words(self) -> [u32; Self::WORDS] {
         let ([bytes, bytes_high], [digest, digest_high]) =
-            (crate::words::halves(self.bytes), crate::words::halves(self.digest));
+            (words::halves(self.bytes), words::halves(self.digest));
         let errno = u32::from_ne_bytes(self.errno.to_ne_bytes());
         let (flows, cut, expectations) = (self.flows, self.cut, self.expectations);
         let step = self.step as u32;
@@ -144,31 +145,28 @@ impl Outcome {
         Self {
             errno: i32::from_ne_bytes(errno.to_ne_bytes()),
             step: Step::of(step),
-            bytes: crate::words::get_u64(words, 2),
+            bytes: words::get_u64(words, 2),
             flows,
             cut,
             expectations,
-            digest: crate::words::get_u64(words, 7),
+            digest: words::get_u64(words, 7),
         }
     }
 }
 
 /// Does the job, tells the worker what became of it, and ends the process.
-pub fn run(job: &Job, mut socket: UnixStream) -> ! {
-    sys::close_all_but(std::os::fd::AsFd::as_fd(&socket));
+pub fn run(job: &Job<'_>, mut socket: UnixStream) -> ! {
+    sys::close_all_but(socket.as_fd());
     let outcome =
         save(job, &mut socket).unwrap_or_else(|(step, error)| Outcome::failed(step, &error));
-    let words = outcome.to_words();
     let mut bytes = [0; Outcome::WORDS * 4];
-    for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
-        chunk.copy_from_slice(&word.to_ne_bytes());
-    }
+    words::to_raw(&outcome.to_words(), &mut bytes);
     // If the worker is gone, nobody wants to know.
     let _ = socket.write_all(&bytes);
     sys::exit_at_once(0)
 }
 
-fn save(job: &Job, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Error)> {
+fn save(job: &Job<'_>, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Error)> {
     let at = |step: Step| move |error| (step, error);
     let mut memory = EncoderMemory::new();
     let mut image = Image::new(job, &mut memory).map_err(at(Step::Encode))?;
@@ -189,10 +187,9 @@ fn save(job: &Job, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Error)
 }
 
 /// Puts the image in its place.
-fn write(job: &Job, bytes: &[u8]) -> io::Result<()> {
+fn write(job: &Job<'_>, bytes: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(job.files.directory())?;
-    let begun = job.files.begin(job.slot).map_err(|failed| failed.error)?;
-    let mut draft = begun;
+    let mut draft = job.files.begin(job.slot).map_err(|failed| failed.error)?;
     if let Err(error) = draft.write_all(bytes) {
         // It takes room that the next attempt needs; if it stays, that one removes it.
         let _ = draft.discard();
@@ -217,7 +214,7 @@ struct Image<'m> {
 }
 
 impl<'m> Image<'m> {
-    fn new(job: &Job, memory: &'m mut EncoderMemory) -> io::Result<Self> {
+    fn new(job: &Job<'_>, memory: &'m mut EncoderMemory) -> io::Result<Self> {
         let limit =
             Limit { bytes: Some(job.max_bytes), reserve: job.reserve_bytes.min(job.max_bytes / 2) };
         Ok(Self {
@@ -300,20 +297,13 @@ fn expectations(each: &mut dyn FnMut(&SavedExpect)) -> io::Result<()> {
     socket.send(&writer)?;
     let mut batch = Batch::new(1, LIST_BYTES)?;
     for _ in 0..MOST_PARTS {
-        if socket.receive(&mut batch)? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        for datagram in batch.datagrams().filter(|it| it.port == 0) {
-            for raw in Messages::new(datagram.bytes).flatten() {
-                match Message::parse(&raw) {
-                    Ok(Message::Expect { expect, .. }) => {
-                        if let Some(saved) = SavedExpect::of(&expect) {
-                            each(&saved);
-                        }
-                    }
-                    Ok(Message::Done(_) | Message::Response(_)) => return Ok(()),
-                    _ => {}
+        for raw in netlink::next_part(socket.as_fd(), &mut batch)? {
+            match Message::parse(&raw) {
+                Ok(Message::Expect { expect, .. }) => {
+                    SavedExpect::of(&expect).iter().for_each(&mut *each);
                 }
+                Ok(Message::Done(_) | Message::Response(_)) => return Ok(()),
+                _ => {}
             }
         }
     }
@@ -331,9 +321,7 @@ fn receive(socket: &mut UnixStream, words: &mut [u32]) -> io::Result<(u32, usize
     for part in words.chunks_mut(bytes.len() / 4) {
         let bytes = &mut bytes[..part.len() * 4];
         socket.read_exact(bytes)?;
-        for (word, chunk) in part.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-        }
+        words::of_raw(bytes, part);
     }
     Ok((first >> 24, count))
 }

@@ -16,7 +16,7 @@ impl Facts<'_, '_> {
         let (plan, written) = (checkpoints.plan(), checkpoints.plan().written());
         let image = checkpoints.image(Place::Flash);
         let outcome = image.outcome;
-        let age = image.saved.map(|(at, _)| self.now.boot.since(at).as_secs());
+        let age = image.saved.map(|at| self.now.boot.since(at).as_secs());
         let next = plan.flash_at().map(|at| at.since(self.now.boot).as_secs());
         Some([
             ("generation", image.generation, "of the last image in flash; 0 for none"),
@@ -45,7 +45,7 @@ impl Facts<'_, '_> {
 
     /// Numbers of what was made again after a reboot.
     pub(super) fn restored(&self) -> [(&'static str, u64, &'static str); 12] {
-        let of = |word: Word| u64::from(self.edge.words.get(word));
+        let of = |word: Word| self.word(word);
         [
             ("restored", of(Word::Restored), "flows made again after the reboot"),
             ("restored_expectations", of(Word::RestoredExpects), "expectations made again"),
@@ -73,7 +73,7 @@ impl Facts<'_, '_> {
     /// Checkpoints in words; nothing without them.
     pub(super) fn text_checkpoints(&self, out: &mut Text<'_>) {
         self.text_saves(out);
-        let of = |word: Word| u64::from(self.edge.words.get(word));
+        let of = |word: Word| self.word(word);
         let refused = self.restored()[2..7].iter().map(|(_, count, _)| count).sum::<u64>();
         if of(Word::Restored) + refused > 0 {
             out.str("restored ");
@@ -97,7 +97,7 @@ impl Facts<'_, '_> {
                 out.number(image.generation);
                 out.str(", before this daemon");
             }
-            Some((at, _)) => {
+            Some(at) => {
                 out.str("generation ");
                 out.number(image.generation);
                 out.str(", ");

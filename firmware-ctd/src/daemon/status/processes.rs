@@ -6,7 +6,7 @@ use crate::daemon::shared::Word;
 use crate::record::text::Text;
 
 impl Facts<'_, '_> {
-    fn word(&self, word: Word) -> u64 {
+    pub(super) fn word(&self, word: Word) -> u64 {
         u64::from(self.edge.words.get(word))
     }
 

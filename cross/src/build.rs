@@ -5,7 +5,7 @@
 //! `feed` is the nearest to that without it. All builds share one target directory, and zig's
 //! compiled C libraries; the finished programs lie in `target/cross`, by OpenWrt's architecture.
 
-mod install;
+pub(crate) mod install;
 mod options;
 mod rust;
 mod zig;
@@ -32,7 +32,7 @@ pub(crate) fn run(
 ) -> Result<(), CrossError> {
     for arch in &options.arches {
         let tools = Tools::find(workspace, arch, options.install, out)?;
-        write!(out, "{}: {} with {}: ", arch.name, options.package, tools.rust.name())?;
+        write!(out, "{}: {} with {}: ", arch.name, options.package, tools.name())?;
         out.flush()?;
         let path = build(workspace, &tools, arch, options)?;
         writeln!(out, "{} bytes, {}", fs::metadata(&path)?.len(), path.display())?;
@@ -64,6 +64,11 @@ impl Tools {
         Ok(Self { rust, zig: zig::program(may_install, out)? })
     }
 
+    /// What they are, for people.
+    pub(crate) fn name(&self) -> String {
+        self.rust.name()
+    }
+
     /// Its cargo with `verb`, for `arch` and in `profile`.
     pub(crate) fn cargo(
         &self,
@@ -79,11 +84,15 @@ impl Tools {
         cargo.args([verb, "--locked", "--quiet", "--target", arch.rust]);
         cargo.args(["--profile", cargo_profile(profile)]);
         if self.rust.library() == Library::Source {
-            cargo.args(["-Z", "build-std=std,panic_abort"]);
-            // The feed's own library is built as Rust builds it.
-            if profile == Profile::Release {
-                cargo.args(["-Z", "build-std-features=optimize_for_size"]);
-            }
+            match profile {
+                Profile::Release => cargo.args([
+                    "-Zbuild-std=std,panic_abort",
+                    "-Zbuild-std-features=optimize_for_size",
+                ]),
+                // The feed's own library is built as Rust builds it.
+                Profile::Feed => cargo.args(["-Zbuild-std=std"]),
+                Profile::Test => cargo.args(["-Zbuild-std=std,test"]),
+            };
         }
         Ok(cargo)
     }
@@ -93,13 +102,14 @@ const fn cargo_profile(profile: Profile) -> &'static str {
     match profile {
         Profile::Release => "release",
         Profile::Feed => "openwrt",
+        Profile::Test => "cross-test",
     }
 }
 
 /// Zig has the C library and the start files, so rustc is not to look for its own.
 const fn rustflags(profile: Profile) -> &'static str {
     match profile {
-        Profile::Release => {
+        Profile::Release | Profile::Test => {
             "-C target-feature=+crt-static -C link-self-contained=no -C relocation-model=static"
         }
         Profile::Feed => "-C target-feature=-crt-static -C link-self-contained=no",
@@ -127,6 +137,14 @@ fn build(
     Ok(path)
 }
 
+/// The release build for this machine.
+pub(crate) fn own(workspace: &Workspace) -> Result<PathBuf, CrossError> {
+    let mut cargo = workspace.cargo(&workspace.target(""));
+    cargo.args(["build", "--release", "--locked", "--quiet", "-p", "firmware-ctd"]);
+    carry_out(cargo.args(["--bin", "firmware-ctd"]))?;
+    Ok(workspace.target("release/firmware-ctd"))
+}
+
 /// The program with its symbols, in the build directory.
 pub(crate) fn with_symbols(
     workspace: &Workspace,
@@ -152,14 +170,14 @@ pub(crate) fn place(workspace: &Workspace, arch: &Arch, profile: Profile) -> Pat
     let place = workspace.target("cross").join(arch.name);
     match profile {
         Profile::Release => place,
-        Profile::Feed => place.join("feed"),
+        Profile::Feed | Profile::Test => place.join(cargo_profile(profile)),
     }
 }
 
 /// Whether a board of that architecture can start it.
 fn check(program: &Path, arch: &Arch, profile: Profile) -> Result<(), CrossError> {
     let wanted = match profile {
-        Profile::Release => Linkage::Static,
+        Profile::Release | Profile::Test => Linkage::Static,
         Profile::Feed => Linkage::Musl,
     };
     match elf::check(&fs::read(program)?, arch) {

@@ -23,7 +23,7 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 15] = [
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
@@ -37,6 +37,7 @@ const NEEDS: [Need; 14] = [
     Need { program: "faketime", package: "faketime", steps: &["lab"] },
     Need { program: "ip", package: "iproute2", steps: &["lab"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
+    Need { program: "qemu-mips-static", package: "qemu-user-static", steps: &["cross"] },
     Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },
 ];
 

@@ -48,7 +48,7 @@ impl Step {
 }
 
 /// All steps. Limits are several times what each takes on two cores without a build cache.
-pub(super) const STEPS: [Step; 15] = [
+pub(super) const STEPS: [Step; 16] = [
     Step::new("packages", 600, packages::work, "the programs that the other steps need").needed(),
     Step::new("format", 60, format, "rustfmt"),
     Step::new("licences", 120, licences::work, "licences and sources of every dependency"),
@@ -65,6 +65,12 @@ pub(super) const STEPS: [Step; 15] = [
         600,
         openwrt,
         "the unit tests in the profile of OpenWrt's feed, and a demo",
+    ),
+    Step::new(
+        "cross",
+        900,
+        cross,
+        "programs for five boards: sizes, and runs under QEMU, unit tests on big-endian MIPS",
     ),
     Step::new("fuzz", 600, fuzz, "each fuzz target for half a minute").slow(),
     Step::new("msrv", 600, msrv, "the shipped crate with the oldest Rust").slow(),
@@ -105,6 +111,16 @@ fn size(job: &mut Job<'_>) -> Result<(), Failure> {
 fn msrv(job: &mut Job<'_>) -> Result<(), Failure> {
     job.run(&mut job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--", "msrv"]))?;
     job.tell("checking firmware-ctd")
+}
+
+/// What is missing of Rust and zig, `cargo cross` installs itself.
+fn cross(job: &mut Job<'_>) -> Result<(), Failure> {
+    for arguments in [["size", "all"], ["smoke", "all"], ["test", "mips_24kc"]] {
+        let mut command = job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--"]);
+        job.run(command.args(arguments).arg("--install"))?;
+    }
+    // The table of sizes: names with a blank behind.
+    ["target ", "_24kc ", "_cortex-", "x86_64 "].iter().try_for_each(|word| job.tell(word))
 }
 
 /// Each file by itself, and each board's file on top of the general one.

@@ -98,7 +98,7 @@ fn docs(job: &mut Job<'_>) -> Result<(), Failure> {
 }
 
 fn unit(job: &mut Job<'_>) -> Result<(), Failure> {
-    let packages = ["-p", "firmware-ctd", "-p", "cross"];
+    let packages = ["-p", "firmware-ctd", "-p", "firmware-ctd-core", "-p", "cross"];
     let mut command = job.cargo(&["test", "--locked", "--no-fail-fast"]);
     job.run(command.args(packages))
 }
@@ -163,8 +163,9 @@ fn bench(job: &mut Job<'_>) -> Result<(), Failure> {
 /// OpenWrt's feed overrides the release profile; what it builds is tested as it is built there.
 fn openwrt(job: &mut Job<'_>) -> Result<(), Failure> {
     let common = ["--profile", "openwrt", "--locked", "-p", "firmware-ctd"];
+    let core = ["-p", "firmware-ctd-core"];
     job.run(job.cargo(&["build", "--bin", "firmware-ctd"]).args(common))?;
-    job.run(job.cargo(&["test", "--lib", "--no-fail-fast"]).args(common))?;
+    job.run(job.cargo(&["test", "--lib", "--no-fail-fast"]).args(common).args(core))?;
     let daemon = job.target("openwrt/firmware-ctd").display().to_string();
     job.run(job.cargo(&["demo", "--daemon", &daemon]).args(SHORT_DEMO))
 }

@@ -12,7 +12,8 @@ mod zig;
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) use options::{Options, Profile};
@@ -21,6 +22,7 @@ use crate::arch::Arch;
 use crate::elf::{self, Linkage};
 use crate::error::CrossError;
 use crate::link;
+use crate::strip::strip;
 use crate::workspace::{Workspace, carry_out};
 use rust::{Library, Rust};
 
@@ -79,8 +81,7 @@ impl Tools {
         let mut cargo = self.rust.cargo(workspace, &workspace.target("cross/build"));
         link::prepare(&mut cargo, &self.zig, arch)?;
         zig::keep_compiled(&mut cargo)?;
-        let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", link::variable(arch.rust));
-        cargo.env(flags, rustflags(profile));
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(profile));
         cargo.args([verb, "--locked", "--quiet", "--target", arch.rust]);
         cargo.args(["--profile", cargo_profile(profile)]);
         if self.rust.library() == Library::Source {
@@ -106,14 +107,26 @@ const fn cargo_profile(profile: Profile) -> &'static str {
     }
 }
 
-/// Zig has the C library and the start files, so rustc is not to look for its own.
-const fn rustflags(profile: Profile) -> &'static str {
+/// Zig has the C library and the start files, so rustc is not to look for its own. A program that
+/// aborts when it panics needs no tables for unwinding, a twentieth of it. Paths of this machine
+/// are left out: all machines build the same bytes.
+fn rustflags(profile: Profile) -> String {
+    let mut flags = vec!["-Clink-self-contained=no".to_owned()];
     match profile {
-        Profile::Release | Profile::Test => {
-            "-C target-feature=+crt-static -C link-self-contained=no -C relocation-model=static"
-        }
-        Profile::Feed => "-C target-feature=-crt-static -C link-self-contained=no",
+        Profile::Release => flags.push("-Cforce-unwind-tables=no".to_owned()),
+        Profile::Feed | Profile::Test => {}
     }
+    if profile == Profile::Feed {
+        flags.push("-Ctarget-feature=-crt-static".to_owned());
+    } else {
+        flags.extend(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"].map(Into::into));
+    }
+    let home = |name| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    if let Some(cargo) = home("CARGO_HOME").or_else(|| home("HOME").map(|it| it.join(".cargo"))) {
+        let sources = cargo.join("registry/src");
+        flags.push(format!("--remap-path-prefix={}=", sources.display()));
+    }
+    flags.join("\x1f")
 }
 
 /// Builds one program, looks whether it is what it should be, and puts it where it is looked for.
@@ -127,11 +140,13 @@ fn build(
     let mut cargo = tools.cargo(workspace, "build", (arch, options.profile))?;
     carry_out(cargo.args(["--package", package, "--bin", package]))?;
     let built = built(workspace, arch, options);
-    check(&built, arch, options.profile)?;
+    let program = finished(fs::read(&built)?, arch, options.profile)
+        .map_err(|fault| CrossError::Failed(format!("{} {fault}", built.display())))?;
     let place = place(workspace, arch, options.profile);
     fs::create_dir_all(&place)?;
     let part = place.join(format!(".{package}.part"));
-    fs::copy(&built, &part)?;
+    fs::write(&part, program)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o755))?;
     let path = place.join(package);
     fs::rename(&part, &path)?;
     Ok(path)
@@ -174,15 +189,16 @@ pub(crate) fn place(workspace: &Workspace, arch: &Arch, profile: Profile) -> Pat
     }
 }
 
-/// Whether a board of that architecture can start it.
-fn check(program: &Path, arch: &Arch, profile: Profile) -> Result<(), CrossError> {
+/// What is put on a board: nothing that it does not load, and only if such a board can start it.
+fn finished(mut program: Vec<u8>, arch: &Arch, profile: Profile) -> Result<Vec<u8>, String> {
     let wanted = match profile {
         Profile::Release | Profile::Test => Linkage::Static,
         Profile::Feed => Linkage::Musl,
     };
-    match elf::check(&fs::read(program)?, arch) {
-        Ok(linkage) if linkage == wanted => Ok(()),
-        Ok(_) => Err(CrossError::Failed(format!("{} is not {wanted:?}", program.display()))),
-        Err(fault) => Err(CrossError::Failed(format!("{} {fault}", program.display()))),
+    let linkage = elf::check(&program, arch)?;
+    if linkage != wanted {
+        return Err(format!("is {linkage:?}, not {wanted:?}"));
     }
+    strip(&mut program)?;
+    Ok(program)
 }

@@ -70,7 +70,14 @@ pub(crate) fn test(
         let mut cargo = tools.cargo(workspace, "test", (arch, Profile::Test))?;
         let runner = format!("CARGO_TARGET_{}_RUNNER", link::variable(arch.rust));
         cargo.env(runner, emulator.join(&OsString::from(" ")));
-        carry_out(cargo.args(["--package", "firmware-ctd", "--lib", "--no-fail-fast"]))?;
+        carry_out(cargo.args([
+            "--package",
+            "firmware-ctd",
+            "--package",
+            "firmware-ctd-core",
+            "--lib",
+            "--no-fail-fast",
+        ]))?;
     }
     Ok(())
 }

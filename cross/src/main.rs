@@ -20,6 +20,7 @@ mod link;
 mod msrv;
 mod package;
 mod size;
+mod strip;
 mod workspace;
 
 use std::io::{self, Write};

@@ -92,7 +92,10 @@ fn is_start_file(argument: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{translate, variable};
+    use super::{prepare, translate, variable, wanted};
+    use crate::arch::{ARCHES, Arch};
+    use std::path::Path;
+    use std::process::Command;
 
     #[test]
     fn what_is_gccs_is_left_out_or_replaced() {
@@ -103,6 +106,25 @@ mod tests {
         for kept in ["a.o", "-lc", "-static", "-Wl,--gc-sections", "x/crt.rcgu.o"] {
             assert_eq!(translate(kept.into()), Some(kept.into()));
         }
+    }
+
+    #[test]
+    fn each_target_has_a_linker_of_its_own_name() {
+        let place = tempfile::tempdir().unwrap();
+        let mut cargo = Command::new("cargo");
+        let arches: Vec<&Arch> = ARCHES.iter().collect();
+        for _ in 0..2 {
+            prepare(&mut cargo, Path::new("/zig"), &arches, place.path()).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), ARCHES.len());
+        let linker = place.path().join("zig-for-mips_24kc");
+        let named = cargo.get_envs().any(|(name, value)| {
+            name == "CARGO_TARGET_MIPS_UNKNOWN_LINUX_MUSL_LINKER"
+                && value == Some(linker.as_os_str())
+        });
+        assert!(named);
+        assert_eq!(std::fs::read_link(linker).unwrap(), std::env::current_exe().unwrap());
+        assert_eq!(wanted(), None);
     }
 
     #[test]

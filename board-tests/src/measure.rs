@@ -89,6 +89,25 @@ fn process_cpu_ns(pid: i32) -> io::Result<u64> {
     Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// Nanoseconds that children of the process were on a CPU which have ended and were waited for, and
+/// their own children: counted by the kernel in ticks of 10 ms.
+///
+/// # Errors
+/// When it is gone.
+pub fn ended_cpu_ns(pid: i32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    ended_ticks(&stat).map(|ticks| ticks * 10_000_000).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat says {stat:?}"))
+    })
+}
+
+/// `cutime` and `cstime`, the 16th and the 17th field; the second one is a name in parentheses.
+fn ended_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(13);
+    let user: u64 = fields.next()?.parse().ok()?;
+    Some(user + fields.next()?.parse::<u64>().ok()?)
+}
+
 /// Memory of some processes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -225,6 +244,13 @@ mod tests {
         }
         let worked = cpu_ns(&[own]).unwrap() - before;
         assert!(worked > 1_000_000, "50 ms of work gave {worked} ns");
+    }
+
+    #[test]
+    fn time_of_ended_children_is_told() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 11 22 20 0 1 0 9";
+        assert_eq!(ended_ticks(stat), Some(33));
+        assert_eq!(ended_ticks("7 (short) S 1"), None);
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub struct Setup<'a> {
     /// The IPFIX collector, by TCP, that records go to instead of a file; for `firmware-ctd` and
     /// ulogd2 only.
     pub collector: Option<SocketAddrV4>,
+    /// What stands in `firmware-ctd`'s configuration besides, whole sections.
+    pub more: String,
 }
 
 /// Receive buffer where the set-up names none.

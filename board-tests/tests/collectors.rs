@@ -379,6 +379,7 @@ fn ulogd(kind: Kind, transport: Transport) -> Outcome {
         buffer: None,
         capacity: None,
         collector: None,
+        more: String::new(),
     };
     let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT);
     let running = ulogd_ipfix::start(&peer, to, transport)?;

@@ -18,6 +18,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("two_hundred_transfers_live_through_a_reboot", transfers_live),
         Trial::test("without_the_image_the_downloads_die", downloads_die),
         Trial::test("ftp_and_udp_live_through_a_reboot", ftp_and_udp),
+        Trial::test("ftp_that_is_translated_lives_through_a_reboot", ftp_through_nat),
         Trial::test("after_a_power_cut_the_last_image_counts", power_cut),
         Trial::test("a_power_cut_counts_after_an_orderly_end_in_the_same_boot", cut_after_restart),
         Trial::test("what_is_owed_and_what_ends_with_the_boot_is_told_after_it", || owed(false)),
@@ -174,8 +175,7 @@ fn path(lan: u8, sport: u16, dport: u16) -> Path {
 }
 
 /// A control connection with its helper, a data connection that it announced, one that it has still
-/// announced, and datagrams. FTP by IPv6: text that a helper passes through a translation leaves the
-/// router with a checksum for the hardware to fill in, which the lab's hosts do not take.
+/// announced, and datagrams.
 fn ftp_and_udp() -> Outcome {
     let ftp = |sport, dport| Path { ipv6: true, ..path(0, sport, dport) };
     // A stream of datagrams is assured after two seconds; this one is not so old.
@@ -217,6 +217,50 @@ fn ftp_and_udp() -> Outcome {
     let left = tool::conntrack(scene.lab.router.netns(), &["-L", "expect"])?;
     assert!(!left.contains("dport=8001"), "the expectation was used: {left}");
     Ok(())
+}
+
+/// Active FTP behind the masquerade. Each announcement is longer when it has left the router: so
+/// the sequence numbers of the control connection are adjusted from then on, also after the reboot,
+/// and so is the announcement itself that comes after it.
+fn ftp_through_nat() -> Outcome {
+    let mut scene = scene("")?;
+    tool::output(scene.lab.router.netns(), "nft".as_ref(), &[RULES])?;
+    let control = scene.lab.hosts.open_tcp(path(0, 30_000, 21))?;
+    for (side, line) in [(Side::Wan, &b"220 hello\r\n"[..]), (Side::Lan, b"USER x\r\n")] {
+        assert_eq!(heard(&mut scene, &control, side, line)?, line);
+    }
+    let port = announced(&mut scene, &control, 30_010)?;
+    let flow = scene.lab.hosts.open_tcp_back(path(0, 30_010, 20), port)?;
+    let mut data = [Stream::new(flow, Way::Up, 100_000, 1)];
+    assert!(scene.drive(&mut data, 50));
+    let (off, _) = scene.shut_down()?;
+    let mut scene = off.power_on()?;
+    assert_eq!((restored(&scene, "restored")?, restored(&scene, "refused_helper")?), (2, 0));
+    // Nothing but the restored flow tells the kernel of the helper: no rule does.
+    assert!(scene.drive(&mut data, 100));
+    check_finished(&mut scene, &mut data);
+    assert_eq!(heard(&mut scene, &control, Side::Wan, b"200 ok\r\n")?, b"200 ok\r\n");
+    let newest = announced(&mut scene, &control, 30_012)?;
+    let flow = scene.lab.hosts.open_tcp_back(path(0, 30_012, 1_020), newest)?;
+    let mut data = [Stream::new(flow, Way::Up, 20_000, 2)];
+    assert!(scene.drive(&mut data, 100));
+    check_finished(&mut scene, &mut data);
+    Ok(())
+}
+
+/// The client announces a port of its own; the port that the server hears, at the router's address.
+fn announced(
+    scene: &mut Scene,
+    control: &board_tests::lab::TcpFlow,
+    port: u16,
+) -> Result<u16, Box<dyn std::error::Error>> {
+    let [high, low] = port.to_be_bytes();
+    let text = format!("PORT 192,0,2,2,{high},{low}\r\n");
+    let heard = String::from_utf8(heard(scene, control, Side::Lan, text.as_bytes())?)?;
+    let numbers = heard.trim_end().strip_prefix("PORT 198,51,100,1,");
+    let numbers = numbers.ok_or_else(|| format!("the server heard {heard:?}"))?;
+    let (high, low) = numbers.split_once(',').ok_or("no port")?;
+    Ok(u16::from_be_bytes([high.parse()?, low.parse()?]))
 }
 
 /// What the other side hears when this one says something.

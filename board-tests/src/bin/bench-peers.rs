@@ -15,7 +15,7 @@ Usage: cargo bench-peers [OPTIONS]
 Measures firmware-ctd, conntrackd, ulogd2 and a bare receive loop (the floor) under the same loads,
 in network namespaces of their own. Best as root: else receive buffers stay small.
   --rounds N       paired rounds (5)
-  --only LOADS     churn, packets, live, full, scale, drain, ipfix, restore
+  --only LOADS     churn, packets, live, full, scale, drain, ipfix, restore, save
   --scale          scale as well: a million live flows (root; about 2 GB of memory)
   --quick          one round of small loads: a test of this program
   --without PEER   do not measure conntrackd or ulogd2 (may be given again)

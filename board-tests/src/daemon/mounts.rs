@@ -5,7 +5,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
@@ -57,4 +58,69 @@ pub fn dev(directory: &Path) -> io::Result<()> {
     let none: Option<&str> = None;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     Ok(mount(Some(&fs::canonicalize(directory)?), "/dev", none, flags, none)?)
+}
+
+/// Forbids writing to the file system mounted at `path`, or allows it again.
+///
+/// # Errors
+/// When the machine forbids it.
+pub fn read_only(path: &Path, forbid: bool) -> io::Result<()> {
+    let none: Option<&str> = None;
+    let read_only = if forbid { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    Ok(mount(none, path, none, MsFlags::MS_REMOUNT | read_only, none)?)
+}
+
+/// A file system of ext4 on a loop device: one that can be frozen. It goes with the namespace that
+/// it was mounted in. For root of the machine only.
+#[derive(Debug)]
+pub struct Freezable {
+    path: PathBuf,
+}
+
+impl Freezable {
+    /// Makes one of `bytes` in the file `medium` and mounts it at `path`, which must be a directory.
+    ///
+    /// # Errors
+    /// When a program is missing, or the machine forbids it.
+    pub fn new(medium: &Path, bytes: u64, path: &Path) -> io::Result<Self> {
+        File::create(medium)?.set_len(bytes)?;
+        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), medium])?;
+        run("mount", &["-o".as_ref(), "loop".as_ref(), medium, path])?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Whoever writes to it waits until the value is dropped, and no signal ends that.
+    ///
+    /// # Errors
+    /// When it is frozen already.
+    pub fn freeze(&self) -> io::Result<Frozen<'_>> {
+        run("fsfreeze", &["--freeze".as_ref(), &self.path])?;
+        Ok(Frozen { path: &self.path })
+    }
+}
+
+/// As long as it lives, the file system is frozen.
+#[derive(Debug)]
+pub struct Frozen<'f> {
+    path: &'f Path,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // It fails only when somebody else has done it, which is what is wanted.
+        let _ = run("fsfreeze", &["--unfreeze".as_ref(), self.path]);
+    }
+}
+
+/// Runs a program to its end.
+fn run(program: &str, arguments: &[&Path]) -> io::Result<()> {
+    let output = Command::new(program).args(arguments).output().map_err(|error| {
+        let text = format!("{program}: {error}; apt-get install e2fsprogs util-linux mount");
+        io::Error::new(error.kind(), text)
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{program} {arguments:?}: {said}")))
 }

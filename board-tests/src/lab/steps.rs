@@ -192,6 +192,29 @@ impl Hosts {
         Ok(flow)
     }
 
+    /// Opens a connection from the WAN host of `path` to the router's own address and `port`, which
+    /// the router must translate to the LAN host, as a helper does for one that was announced;
+    /// returns when both sides are established. IPv4 only.
+    ///
+    /// # Errors
+    /// When it is not established, or a port is 0.
+    pub fn open_tcp_back(&mut self, path: Path, port: u16) -> Result<TcpFlow, LabError> {
+        let host = self.lan_host(&path);
+        let client = host.add(tcp_socket(WINDOW, WINDOW));
+        let listening = host.socket::<tcp::Socket<'_>>(client).listen(path.sport).is_ok();
+        let (router, _) = Side::Wan.gateway();
+        let host = self.wan_host(&path);
+        let server = host.add(tcp_socket(WINDOW, WINDOW));
+        if !listening || !host.connect(server, (router.into(), port), path.dport) {
+            return Err(bad_port("opening a connection from the WAN"));
+        }
+        let flow = TcpFlow { path, client, server };
+        self.until("opening a connection from the WAN", |hosts| {
+            hosts.states(&flow) == [tcp::State::Established; 2]
+        })?;
+        Ok(flow)
+    }
+
     /// The socket of a connection at one of its hosts.
     pub(super) fn end_of(&mut self, flow: &TcpFlow, side: Side) -> &mut tcp::Socket<'static> {
         match side {

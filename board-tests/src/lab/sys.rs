@@ -83,11 +83,7 @@ pub(super) fn open_tap(name: &str) -> io::Result<OwnedFd> {
     })?;
     // SAFETY: `fd` was just opened and is owned by nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: ifreq is plain data for which all zeros is valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
+    let mut request = request_of(name);
     #[expect(clippy::cast_possible_truncation, reason = "0x1002 fits")]
     {
         request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
@@ -95,6 +91,38 @@ pub(super) fn open_tap(name: &str) -> io::Result<OwnedFd> {
     // SAFETY: TUNSETIFF reads one ifreq, which lives until the call returns.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw const request) })?;
     Ok(fd)
+}
+
+/// Has the kernel fill in the checksums of what leaves by the interface `name` of the calling
+/// thread's namespace, instead of leaving that to the hardware (`ETHTOOL_STXCSUM`).
+pub(super) fn fill_checksums(name: &str) -> io::Result<()> {
+    /// `struct ethtool_value`.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    const ETHTOOL_STXCSUM: u32 = 0x17;
+    // SAFETY: no pointers are passed.
+    let fd =
+        check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: `fd` was just opened and is owned by nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut off = Value { command: ETHTOOL_STXCSUM, data: 0 };
+    let mut request = request_of(name);
+    request.ifr_ifru.ifru_data = (&raw mut off).cast();
+    // SAFETY: SIOCETHTOOL reads one ifreq and the value that it points to; both live until then.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL, &raw const request) }).map(drop)
+}
+
+/// A request about the interface `name`.
+fn request_of(name: &str) -> libc::ifreq {
+    // SAFETY: ifreq is plain data for which all zeros is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    request
 }
 
 /// Makes a netlink socket reliable: the kernel keeps and repeats a destroy that found no room

@@ -141,8 +141,27 @@ impl Bench {
         buffer: Option<u32>,
     ) -> io::Result<Running> {
         let directory = self.empty_directory(peer)?;
-        let programs = &self.options.programs;
-        let setup = Setup { netns, directory, programs, buffer, capacity, collector: None };
+        let (programs, more) = (&self.options.programs, String::new());
+        let setup = Setup { netns, directory, programs, buffer, capacity, collector: None, more };
+        super::start(peer, &setup)
+    }
+
+    /// Starts `peer` with files that `prepare` puts into its directory, and with what that adds to
+    /// `firmware-ctd`'s configuration.
+    ///
+    /// # Errors
+    /// Those of `prepare`; when it does not become ready.
+    pub fn start_prepared(
+        &self,
+        peer: Peer,
+        netns: &Netns,
+        capacity: Option<u32>,
+        prepare: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> io::Result<Running> {
+        let directory = self.empty_directory(peer)?;
+        let more = prepare(&directory)?;
+        let (programs, buffer) = (&self.options.programs, Some(self.options.buffer));
+        let setup = Setup { netns, directory, programs, buffer, capacity, collector: None, more };
         super::start(peer, &setup)
     }
 
@@ -158,8 +177,17 @@ impl Bench {
     ) -> io::Result<Running> {
         let directory = self.empty_directory(peer)?;
         let (programs, buffer) = (&self.options.programs, Some(self.options.buffer));
-        let collector = Some(collector);
-        super::start(peer, &Setup { netns, directory, programs, buffer, capacity: None, collector })
+        let (capacity, collector, more) = (None, Some(collector), String::new());
+        let setup = Setup { netns, directory, programs, buffer, capacity, collector, more };
+        super::start(peer, &setup)
+    }
+
+    /// A directory for files of a load, beside those of the listeners, which goes with the value.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub fn scratch(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::tempdir_in(&self.directory)
     }
 
     fn empty_directory(&self, peer: Peer) -> io::Result<PathBuf> {

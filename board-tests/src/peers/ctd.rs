@@ -30,6 +30,7 @@ pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<
     if let Some(capacity) = setup.capacity {
         let _ = write!(text, "[table]\ncapacity = {capacity}\n");
     }
+    text.push_str(&setup.more);
     let file = setup.file("ctd.toml");
     fs::write(&file, text)?;
     command.arg("run").arg("-c").arg(file);
@@ -38,13 +39,23 @@ pub(super) fn configure(command: &mut Command, setup: &Setup<'_>) -> io::Result<
 
 /// What the daemon whose files are in `directory` says of itself.
 pub(super) fn status(programs: &Path, directory: &Path) -> io::Result<Value> {
+    Ok(serde_json::from_slice(&ask(programs, directory, &["status", "--json"])?)?)
+}
+
+/// Asks the daemon whose files are in `directory` with one of its commands; what that writes.
+pub(super) fn ask(programs: &Path, directory: &Path, command: &[&str]) -> io::Result<Vec<u8>> {
+    let socket = directory.join(SOCKET).display().to_string();
+    run(programs, &[command, &["-s", &socket]].concat())
+}
+
+/// Runs one of the daemon's commands to its end; what it writes.
+pub(super) fn run(programs: &Path, command: &[&str]) -> io::Result<Vec<u8>> {
     let program = Peer::Ctd.program(programs).ok_or(io::ErrorKind::NotFound)?;
-    let socket = directory.join(SOCKET);
-    let output = Command::new(program).args(["status", "--json", "-s"]).arg(socket).output()?;
+    let output = Command::new(program).args(command).output()?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    Ok(output.stdout)
 }
 
 /// Events that the daemon whose files are in `directory` received so far.

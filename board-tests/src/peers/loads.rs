@@ -4,6 +4,7 @@
 mod drain;
 mod ipfix;
 mod restore;
+mod save;
 
 use super::bench::{Bench, Cost, Round, Sample, at_rest, loader, measured, place};
 use super::{Peer, Running};
@@ -167,6 +168,15 @@ pub static ALL: &[Load] = &[
         peers: &[Peer::Floor, Peer::Ctd, Peer::Conntrackd],
         columns: restore::COLUMNS,
         run: restore::run,
+        by_default: false,
+    },
+    Load {
+        name: "save",
+        // The floor is a dump that is thrown away; conntrack(8) writes its list.
+        title: "196,608 translated TCP flows saved in memory (conntrackd: conntrack(8) -L -o save)",
+        peers: &[Peer::Floor, Peer::Ctd, Peer::Conntrackd],
+        columns: save::COLUMNS,
+        run: save::run,
         by_default: false,
     },
 ];

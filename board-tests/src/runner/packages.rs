@@ -23,7 +23,7 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 15] = [
+const NEEDS: &[Need] = &[
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
@@ -36,6 +36,9 @@ const NEEDS: [Need; 15] = [
     Need { program: "ipfix2csv", package: "python3-ipfix", steps: &["lab"] },
     Need { program: "faketime", package: "faketime", steps: &["lab"] },
     Need { program: "ip", package: "iproute2", steps: &["lab"] },
+    Need { program: "mkfs.ext4", package: "e2fsprogs", steps: &["lab"] },
+    Need { program: "mount", package: "mount", steps: &["lab"] },
+    Need { program: "fsfreeze", package: "util-linux", steps: &["lab"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
     Need { program: "qemu-mips-static", package: "qemu-user-static", steps: &["cross"] },
     Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },

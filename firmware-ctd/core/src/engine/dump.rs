@@ -66,6 +66,20 @@ pub enum Purpose {
     Save,
 }
 
+impl Purpose {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Refresh => "refresh",
+            Self::Resync => "resync",
+            Self::Confirm => "confirm",
+            Self::Save => "save",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,

@@ -41,7 +41,7 @@ pub(super) struct Room {
 
 impl std::fmt::Debug for Room {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Room({} asked, {:?} waiting)", self.asked, self.waiting)
+        write!(f, "Room({} asked, {} waiting)", self.asked, self.waiting.len())
     }
 }
 
@@ -369,7 +369,8 @@ fn parse(line: &str, error: &mut Text<'_>) -> Option<State> {
                     let word =
                         line.split_ascii_whitespace().nth(fault.index + 2 + usize::from(all));
                     let word = word.unwrap_or("");
-                    let _ = writeln!(error, "error {} filter word {word:?}: {fault}", exit::USAGE);
+                    let _ =
+                        writeln!(error, "error {} filter word \"{word}\": {fault}", exit::USAGE);
                     None
                 }
             }

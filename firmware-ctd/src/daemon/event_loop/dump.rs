@@ -4,6 +4,8 @@
 //! that breaks off, is told to the engine, which tries again later. Whatever others send to the
 //! request socket, even until it is full, ends a dump at most, never the daemon.
 
+use std::io;
+
 use super::super::log::{InWords, RateLimit};
 use super::super::netlink::RequestSocket;
 use super::{EventLoop, take};
@@ -22,12 +24,20 @@ impl EventLoop<'_> {
         let mut buffer = [0; 64];
         let mut writer = Writer::new(&mut buffer);
         let fits = request::dump(&mut writer, seq, Family::Unspec).is_ok();
-        log::debug!("dump {seq}: {purpose:?}");
+        log::debug!("dump {seq}: {}", purpose.name());
         let sent = self.edge.requests.send(&writer);
-        if !fits || sent.is_err() {
-            limited!(LIMIT, log::Level::Warn, "cannot ask for a dump: {sent:?}; trying again");
-            self.dump_failed(now.boot);
-        }
+        let error = match sent {
+            Ok(()) if fits => return,
+            Ok(()) => io::ErrorKind::InvalidInput.into(),
+            Err(error) => error,
+        };
+        limited!(
+            LIMIT,
+            log::Level::Warn,
+            "cannot ask for a dump: {}; trying again",
+            InWords(&error)
+        );
+        self.dump_failed(now.boot);
     }
 
     /// Between dumps the kernel has nothing to say: what waits was sent by others, and would take

@@ -10,7 +10,8 @@ add_firmware_ctd_checkpoint() {
 	# Not into backups: the flows would come back weeks later.
 	[ -z "$NEED_IMAGE" ] && [ "$CONF_BACKUP_LIST" != 1 ] || return 0
 
-	directory="$(sed -n '/^\[checkpoint\]/,/^\[/s/^[[:space:]]*directory[[:space:]]*=[[:space:]]*"\(\/[^"]*\)".*/\1/p' "$config")"
+	directory="$(sed -n '/^\[checkpoint\]/,/^\[/s/^[[:space:]]*directory[[:space:]]*=[[:space:]]*"\(\/[^"]*\)".*/\1/p' "$config")" || return 0
+	# No configuration, or one without checkpoints.
 	[ -n "$directory" ] || return 0
 
 	# Older images than that are not worth keeping.

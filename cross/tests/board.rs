@@ -26,14 +26,18 @@ fn board(script: &str) -> String {
     said(&command.arg(script).output().unwrap())
 }
 
-/// Begins a script that needs the daemon: waits until it serves, or ends with it.
+/// Begins a script that needs the daemon: waits until it serves, or ends with it. A file
+/// `/tmp/place` names another directory for its images.
 const RUNNING: &str = "
+    place=$(cat /tmp/place 2>/dev/null || echo /etc/firmware-ctd)
+    sed -i \"s,^directory = .*,directory = '$place'  # there,\" /etc/firmware-ctd.toml
     firmware-ctd run -c /etc/firmware-ctd.toml 2>/tmp/log & daemon=$!
     until firmware-ctd status >/dev/null 2>&1; do kill -0 $daemon; done
 ";
 
-fn running(script: &str) -> String {
-    board(&format!("{RUNNING}{script}"))
+/// The same with a daemon that runs, and what comes before it.
+fn running(before: &str, script: &str) -> String {
+    board(&format!("{before}\n{RUNNING}{script}"))
 }
 
 const INSTANCE: &str = "\
@@ -95,6 +99,7 @@ fn a_wrong_configuration_starts_nothing() {
 #[test]
 fn a_wrong_configuration_ends_no_daemon_that_runs() {
     let asked = running(
+        "",
         "echo 'wrong =' >>/etc/firmware-ctd.toml
          /etc/init.d/firmware-ctd reload 2>/dev/null
          kill -HUP $daemon
@@ -108,6 +113,7 @@ fn a_wrong_configuration_ends_no_daemon_that_runs() {
 #[test]
 fn a_stop_has_saved_before_procd_is_asked_to_kill() {
     let said = running(
+        "",
         "test ! -e /etc/firmware-ctd
          /etc/init.d/firmware-ctd stop >/tmp/said
          grep -q '^saved generation 1:' /tmp/said
@@ -133,50 +139,71 @@ const HOOKS: &str = "
 ";
 
 #[test]
-fn an_upgrade_takes_a_fresh_image_along_once() {
-    let said = running(&format!(
-        "{HOOKS}
-         NEED_IMAGE= CONF_BACKUP_LIST=0
-         hooks >/dev/null
-         hooks >/dev/null
-         grep -v other /tmp/list
-         xargs tar -czf /tmp/conf.tgz </tmp/list 2>/dev/null
-         kill $daemon
-         wait $daemon
-         rm -r /etc/firmware-ctd
-         tar -xzf /tmp/conf.tgz -C /
-         firmware-ctd checkpoint verify /etc/firmware-ctd/a.ckpt >/dev/null
-         firmware-ctd checkpoint verify /etc/firmware-ctd/b.ckpt >/dev/null"
-    ));
-    let mut lines: Vec<&str> = said.lines().collect();
-    lines.sort_unstable();
-    assert_eq!(lines, ["/etc/firmware-ctd/a.ckpt", "/etc/firmware-ctd/b.ckpt"]);
+fn an_upgrade_takes_the_fresh_image_along_wherever_it_is() {
+    let said = running(
+        "echo /overlay/flows >/tmp/place",
+        &format!(
+            "{HOOKS}
+             NEED_IMAGE= CONF_BACKUP_LIST=0
+             hooks >/dev/null
+             cat /tmp/list
+             xargs tar -czf /tmp/conf.tgz </tmp/list 2>/dev/null
+             kill $daemon
+             wait $daemon
+             rm -r /overlay/flows
+             tar -xzf /tmp/conf.tgz -C /
+             firmware-ctd checkpoint verify $(grep ckpt /tmp/list) >/dev/null"
+        ),
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.contains("/overlay/flows/") && said.contains(".ckpt"), "{said}");
+}
+
+#[test]
+fn an_image_that_is_listed_already_is_listed_once() {
+    let said = running(
+        "",
+        &format!(
+            "{HOOKS}
+             NEED_IMAGE= CONF_BACKUP_LIST=0
+             other() {{ echo /etc/firmware-ctd/a.ckpt >>$1; echo /etc/firmware-ctd/b.ckpt >>$1; }}
+             hooks >/dev/null
+             cat /tmp/list"
+        ),
+    );
+    assert_eq!(said, "/etc/firmware-ctd/a.ckpt\n/etc/firmware-ctd/b.ckpt\n");
 }
 
 #[test]
 fn neither_backups_nor_lists_of_them_hold_flows() {
-    let said = running(&format!(
-        "{HOOKS}
+    let said = running(
+        "",
+        &format!(
+            "{HOOKS}
          NEED_IMAGE=1 CONF_BACKUP_LIST=0 hooks
          NEED_IMAGE= CONF_BACKUP_LIST=1 hooks
          test ! -e /etc/firmware-ctd
          cat /tmp/list"
-    ));
+        ),
+    );
     assert_eq!(said, "/etc/other\n/etc/other\n");
 }
 
 #[test]
 fn an_upgrade_keeps_no_old_image_and_is_never_held_up() {
-    let old = "mkdir /etc/firmware-ctd; echo old >/etc/firmware-ctd/a.ckpt";
-    let hooks = format!("{HOOKS} NEED_IMAGE= CONF_BACKUP_LIST=0; hooks 2>/tmp/said");
-    let said = board(&format!("{old}; {hooks}; grep -q 'no daemon' /tmp/said; cat /tmp/list"));
-    assert_eq!(said, "/etc/other\n");
-    let off = "sed -i '/^directory/d' /etc/firmware-ctd.toml";
-    assert_eq!(board(&format!("{off}; {hooks}; cat /tmp/said /tmp/list")), "/etc/other\n");
-    assert_eq!(
-        board(&format!("rm /etc/firmware-ctd.toml; {hooks}; cat /tmp/list")),
-        "/etc/other\n"
+    let hooks = format!(
+        "{HOOKS}
+         NEED_IMAGE= CONF_BACKUP_LIST=0
+         hooks 2>/tmp/said
+         cat /tmp/said /tmp/list"
     );
+    let old = "mkdir /etc/firmware-ctd; echo old >/etc/firmware-ctd/a.ckpt";
+    let said = board(&format!("{old}\n{hooks}"));
+    assert!(said.starts_with("firmware-ctd: no daemon answers"), "{said}");
+    assert!(said.ends_with("/etc/other\n") && said.lines().count() == 2, "{said}");
+    let said = running("sed -i '/^directory/d' /etc/firmware-ctd.toml", &hooks);
+    assert!(said.starts_with("firmware-ctd: checkpoints are off"), "{said}");
+    assert!(said.ends_with("/etc/other\n") && said.lines().count() == 2, "{said}");
 }
 
 #[test]

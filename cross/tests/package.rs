@@ -269,9 +269,15 @@ fn what_cannot_be_packed_is_refused_with_the_reason() {
 
 /// What the recipe prints when make, with the test's files for OpenWrt's, makes `target` of it.
 fn recipe(arch: &str, target: &str, variables: &[String]) -> String {
+    recipe_in(&top(RECIPE), arch, target, variables)
+}
+
+const RECIPE: &str = "cross/openwrt/firmware-ctd";
+
+fn recipe_in(directory: &Path, arch: &str, target: &str, variables: &[String]) -> String {
     let sdk = top("cross/tests/openwrt/sdk");
     let mut make = Command::new("make");
-    make.arg("-s").arg("-C").arg(top("cross/openwrt/firmware-ctd")).arg(target);
+    make.arg("-s").arg("-C").arg(directory).arg(target);
     make.arg(format!("TOPDIR={}", sdk.display())).arg(format!("ARCH={arch}")).args(variables);
     said(&make.output().unwrap())
 }
@@ -353,4 +359,23 @@ fn the_recipe_of_openwrts_build_system_installs_the_same() {
         let installed = install(arch).remove(Path::new("etc/firmware-ctd.toml")).unwrap().1;
         assert!(installed == fs::read(top("config/boards/medium-256mb.toml")).unwrap(), "{arch}");
     }
+}
+
+#[test]
+fn the_recipe_builds_the_commit_of_the_checkout_that_it_lies_in() {
+    let place = tempfile::tempdir().unwrap();
+    let (checkout, build) = (place.path().join("checkout"), place.path().join("build"));
+    let directory = checkout.join(RECIPE);
+    fs::create_dir_all(&directory).unwrap();
+    fs::copy(top(RECIPE).join("Makefile"), directory.join("Makefile")).unwrap();
+    fs::write(checkout.join("Cargo.lock"), "committed").unwrap();
+    let git = |arguments: &[&str]| run(&checkout, "git", arguments);
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    let author = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+    git(&[&author[..], &["commit", "--quiet", "--message", "all"]].concat());
+    fs::write(checkout.join("Cargo.lock"), "changed").unwrap();
+    recipe_in(&directory, "x86_64", "prepare", &[format!("PKG_BUILD_DIR={}", build.display())]);
+    assert_eq!(text(build.join("Cargo.lock")), "committed");
+    assert!(build.join(RECIPE).join("Makefile").is_file());
 }

@@ -23,7 +23,7 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 19] = [
+const NEEDS: [Need; 20] = [
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
@@ -37,6 +37,7 @@ const NEEDS: [Need; 19] = [
     Need { program: "faketime", package: "faketime", steps: &["lab"] },
     Need { program: "ip", package: "iproute2", steps: &["lab"] },
     Need { program: "busybox", package: "busybox", steps: &["feed"] },
+    Need { program: "git", package: "git", steps: &["feed"] },
     Need { program: "make", package: "make", steps: &["feed"] },
     Need { program: "shellcheck", package: "shellcheck", steps: &["feed"] },
     Need { program: "signify-openbsd", package: "signify-openbsd", steps: &["feed"] },

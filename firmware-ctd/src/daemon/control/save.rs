@@ -50,7 +50,7 @@ pub(super) fn over(out: &mut Text<'_>, image: &Image, file: (&Path, &str)) {
     out.str(", in ");
     out.number(image.took.as_millis_ceil());
     out.str(" ms\n");
-    // It fits, or the answer is refused as a whole: a path of at most 1000 bytes.
+    // It fits: a path of at most 1000 bytes.
     let _ = writeln!(out, "image {}/{}", file.0.display(), file.1);
     if outcome.cut > 0 {
         out.number(u64::from(outcome.cut));

@@ -1,10 +1,13 @@
-# Stands for OpenWrt's package.mk: installs into DESTINATION, and tells what the
-# recipe says, instead of building.
+# Stands for OpenWrt's package.mk: carries out single parts of the recipe, and
+# tells what it says, instead of building.
 define BuildPackage
   $(Package/$(1))
 
   install:
 	$(call Package/$(1)/install,$(DESTINATION))
+
+  prepare:
+	$(Build/Prepare)
 
   tell:
 	@$$(info package $(1))

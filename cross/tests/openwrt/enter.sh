@@ -21,7 +21,8 @@ done
 
 mkdir -p "$root/dev" "$root/proc" "$root/tmp" "$root/var/run"
 mount --rbind /dev "$root/dev"
-mount -t proc proc "$root/proc"
+# Containers cover parts of theirs, and then allow no new one.
+mount -t proc proc "$root/proc" 2>/dev/null || mount --rbind /proc "$root/proc"
 
 export ASKED=/tmp/asked
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin

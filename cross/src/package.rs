@@ -22,7 +22,7 @@ use crate::arch::Arch;
 use crate::elf::{self, Linkage};
 use crate::error::CrossError;
 use crate::key::SecretKey;
-use crate::workspace::{Workspace, integer, output, text};
+use crate::workspace::{Workspace, output, text};
 use archive::Tree;
 use control::Control;
 
@@ -78,16 +78,11 @@ pub(crate) fn run(
     let common = Common::of(workspace)?;
     let key = options.key.as_deref().map(SecretKey::read).transpose()?;
     let feeds = options.feed.clone().unwrap_or_else(|| workspace.target("cross/feed"));
-    let mut too_large = Vec::new();
     for arch in &options.arches {
         let program = program(workspace, arch, options)?;
         let feed = feeds.join(arch.name);
         let (path, bytes) = package(&common, arch, options, &program, &feed)?;
         writeln!(out, "{}: {bytes} bytes", path.display())?;
-        // A program from elsewhere may be built for anything but size.
-        if options.binary.is_none() {
-            too_large.extend(above_limit(workspace, arch, bytes)?);
-        }
         let count = index::write(&feed, key.as_ref())?;
         let signed = match &key {
             Some(key) => format!("signed by {}", key.fingerprint()),
@@ -95,19 +90,7 @@ pub(crate) fn run(
         };
         writeln!(out, "{}: {count} listed, {signed}", feed.join("Packages").display())?;
     }
-    if too_large.is_empty() { Ok(()) } else { Err(CrossError::Limit(too_large.join("; "))) }
-}
-
-/// What to say if a package is larger than `cross/limits.toml` allows.
-fn above_limit(
-    workspace: &Workspace,
-    arch: &Arch,
-    bytes: usize,
-) -> Result<Option<String>, CrossError> {
-    let limit = workspace.toml("cross/limits.toml", &["package", arch.name], integer)?;
-    let above = (bytes as u64).saturating_sub(limit);
-    Ok((above > 0)
-        .then(|| format!("the package for {} is {above} bytes above its limit", arch.name)))
+    Ok(())
 }
 
 /// Writes one package into `feed`.

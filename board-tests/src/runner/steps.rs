@@ -125,7 +125,7 @@ fn cross(job: &mut Job<'_>) -> Result<(), Failure> {
         let mut command = job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--"]);
         job.run(command.args(arguments).arg("--install"))?;
     }
-    // Their packages have limits, too.
+    // Not into the feeds that somebody may serve.
     let feed = job.target("board-tests/feed");
     let mut package = job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--"]);
     package.args(["package", "all", "--feed"]).arg(feed).env("SOURCE_DATE_EPOCH", "1795000000");

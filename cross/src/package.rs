@@ -86,7 +86,7 @@ pub(crate) fn run(
         let count = index::write(&feed, key.as_ref())?;
         let signed = match &key {
             Some(key) => format!("signed by {}", key.fingerprint()),
-            None => "not signed, as opkg wants by default: see cargo cross key".to_owned(),
+            None => "not signed, which opkg refuses by default: see cargo cross key".to_owned(),
         };
         writeln!(out, "{}: {count} listed, {signed}", feed.join("Packages").display())?;
     }

@@ -48,13 +48,14 @@ impl Step {
 }
 
 /// All steps. Limits are several times what each takes on two cores without a build cache.
-pub(super) const STEPS: [Step; 16] = [
+pub(super) const STEPS: [Step; 17] = [
     Step::new("packages", 600, packages::work, "the programs that the other steps need").needed(),
     Step::new("format", 60, format, "rustfmt"),
     Step::new("licences", 120, licences::work, "licences and sources of every dependency"),
     Step::new("clippy", 900, clippy, "lints of all targets, warnings are errors"),
     Step::new("docs", 300, docs, "documentation without warnings"),
     Step::new("unit", 900, unit, "the daemon's unit, property and model tests"),
+    Step::new("feed", 600, feed, "packages and feeds for OpenWrt, and their scripts on a board"),
     Step::new("size", 300, size, "the release binary and its limit"),
     Step::new("config", 60, config, "the shipped configurations, read by that binary"),
     Step::new("lab", 900, lab, "that binary on this kernel: accounts, peers' views, hostile input"),
@@ -70,7 +71,7 @@ pub(super) const STEPS: [Step; 16] = [
         "cross",
         900,
         cross,
-        "programs for five boards: sizes, and runs under QEMU, unit tests on big-endian MIPS",
+        "programs and packages for five boards: sizes, and runs under QEMU, tests on big-endian MIPS",
     ),
     Step::new("fuzz", 600, fuzz, "each fuzz target for half a minute").slow(),
     Step::new("msrv", 600, msrv, "the shipped crate with the oldest Rust").slow(),
@@ -98,9 +99,14 @@ fn docs(job: &mut Job<'_>) -> Result<(), Failure> {
 }
 
 fn unit(job: &mut Job<'_>) -> Result<(), Failure> {
-    let packages = ["-p", "firmware-ctd", "-p", "firmware-ctd-core", "-p", "cross"];
-    let mut command = job.cargo(&["test", "--locked", "--no-fail-fast"]);
-    job.run(command.args(packages))
+    let daemon = ["-p", "firmware-ctd", "-p", "firmware-ctd-core"];
+    job.run(job.cargo(&["test", "--locked", "--no-fail-fast"]).args(daemon))?;
+    job.run(&mut job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "cross", "--bins"]))
+}
+
+fn feed(job: &mut Job<'_>) -> Result<(), Failure> {
+    let tests = ["--test", "package", "--test", "board"];
+    job.run(job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "cross"]).args(tests))
 }
 
 fn size(job: &mut Job<'_>) -> Result<(), Failure> {
@@ -119,8 +125,15 @@ fn cross(job: &mut Job<'_>) -> Result<(), Failure> {
         let mut command = job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--"]);
         job.run(command.args(arguments).arg("--install"))?;
     }
-    // The table of sizes: names with a blank behind.
-    ["target ", "_24kc ", "_cortex-", "x86_64 "].iter().try_for_each(|word| job.tell(word))
+    // Not into the feeds that somebody may serve.
+    let feed = job.target("board-tests/feed");
+    let mut package = job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--"]);
+    package.args(["package", "all", "--feed"]).arg(feed).env("SOURCE_DATE_EPOCH", "1795000000");
+    job.run(&mut package)?;
+    // The table of sizes: names with a blank behind. And those of the packages.
+    ["target ", "_24kc ", "_cortex-", "x86_64 ", ".ipk: "]
+        .iter()
+        .try_for_each(|word| job.tell(word))
 }
 
 /// Each file by itself, and each board's file on top of the general one.

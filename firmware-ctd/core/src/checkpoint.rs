@@ -23,4 +23,4 @@ pub use decode::Reader;
 pub use encode::{EncodeError, Encoder, EncoderMemory, Limit};
 pub use image::{Facts, Fault, FaultKind, Section, SectionSummary, Summary};
 pub use keep::Keep;
-pub use saved::{SavedExpect, SavedFlow, account};
+pub use saved::{FunctionName, SavedExpect, SavedFlow, account};

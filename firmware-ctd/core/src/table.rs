@@ -22,7 +22,7 @@ mod layout;
 mod open;
 
 pub use carried::Carried;
-pub use extension::{Extension, HelperName, helper_name};
+pub use extension::{Extension, HelperName, padded};
 pub use flow::{FlowMut, FlowRef, L4State, flag};
 pub use key::Key;
 

@@ -51,6 +51,8 @@ const ENDED: Section = Section::words(2);
 const DUMP_PATIENCE: Duration = Duration::from_secs(10);
 /// A process that takes longer is killed.
 const SAVE_PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks whether one that was killed has ended.
+const STUCK: Duration = Duration::from_secs(1);
 /// Bytes of an image for what is carried beside owed records.
 const RESERVE: u32 = 16 << 10;
 /// An image so young is fresh: nothing need be saved at the end.
@@ -117,6 +119,9 @@ pub struct Checkpoints {
     boot_id: [u8; 16],
     images: [Image; 2],
     save: Option<Save>,
+    /// The process of a save that is over, until it has ended, and when to look: no other is made
+    /// meanwhile.
+    dying: Option<(Saver, Instant)>,
     /// Saves to flash that have ended, in this worker.
     ended: u32,
     /// Somebody has asked for one.
@@ -194,6 +199,7 @@ impl Checkpoints {
             boot_id,
             images,
             save: None,
+            dying: None,
             ended: 0,
             asked: core::cell::Cell::new(false),
             end: End::Far,
@@ -288,6 +294,9 @@ impl Checkpoints {
     /// When [`Self::turn`] is wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if let Some((_, at)) = &self.dying {
+            return Some(*at);
+        }
         if self.asked.get() || self.end == End::Due && self.save.is_none() {
             return Some(Instant::BOOT);
         }
@@ -328,7 +337,13 @@ impl Checkpoints {
             self.plan.ask();
         }
         let Some(mut save) = self.save.take() else {
-            return self.start(engine, now);
+            if let Some((saver, _)) = self.dying.take() {
+                self.bury(saver, now.boot);
+            }
+            if self.dying.is_none() {
+                self.start(engine, now);
+            }
+            return;
         };
         match &mut save.phase {
             Phase::Dumping(wish) => {
@@ -351,12 +366,19 @@ impl Checkpoints {
                 let from = (&*engine, &self.keep);
                 if let Some(outcome) = writing.go_on(&mut self.buffer, from, now, late) {
                     let generation = writing.generation;
-                    writing.saver.bury();
-                    return self.over(&save, now, generation, outcome);
+                    self.over(&save, now, generation, outcome);
+                    let Phase::Writing(Writing { saver, .. }) = save.phase else { return };
+                    return self.bury(saver, now.boot);
                 }
             }
         }
         self.save = Some(save);
+    }
+
+    fn bury(&mut self, saver: Saver, now: Instant) {
+        if !saver.bury() {
+            self.dying = Some((saver, now + STUCK));
+        }
     }
 
     /// Notes what became of a save.

@@ -94,6 +94,8 @@ pub enum Word {
     RefusedFull,
     /// Not made for another reason.
     RefusedOther,
+    /// Expectations that the kernel refused.
+    RefusedExpects,
     /// Looks at this router's addresses, with a way out.
     AddressChecks,
     /// Deleted again: their address is not this router's any more.

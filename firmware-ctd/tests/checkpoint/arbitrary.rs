@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use firmware_ctd::checkpoint::{Facts, SavedExpect, SavedFlow};
+use firmware_ctd::checkpoint::{Facts, FunctionName, SavedExpect, SavedFlow};
 use firmware_ctd::table::{Extension, L4State};
 use firmware_ctd::wire::{Counters, L4, Labels, Protocol, SeqAdj, Status, SynProxy, Tuple};
 use proptest::option::{of, weighted};
@@ -85,6 +85,11 @@ fn seqadj() -> impl Strategy<Value = SeqAdj> {
         offset_before,
         offset_after,
     })
+}
+
+/// Ends may be NUL or not.
+fn function() -> impl Strategy<Value = FunctionName> {
+    prop_oneof![Just(*b"nat-follow-master\0\0\0\0\0\0\0"), any::<FunctionName>()]
 }
 
 fn name() -> impl Strategy<Value = [u8; 16]> {
@@ -178,7 +183,7 @@ pub(crate) fn flow() -> impl Strategy<Value = SavedFlow> {
 
 pub(crate) fn expectation() -> impl Strategy<Value = SavedExpect> {
     let nat = of((any::<u32>(), tuple()));
-    ((tuple(), tuple(), tuple()), any::<u16>(), any::<[u32; 3]>(), of(name()), of(name()), nat)
+    ((tuple(), tuple(), tuple()), any::<u16>(), any::<[u32; 3]>(), of(name()), of(function()), nat)
         .prop_map(|((master, tuple, mask), zone, numbers, helper, function, nat)| {
             let [timeout_s, flags, class] = numbers;
             SavedExpect {

@@ -158,9 +158,9 @@ def plain_tuple(s, tuple_):
     return src, dst, proto, form, s.raw(32, word) if form else 0
 
 
-def name(s, value):
+def name(s, value, size=16):
     length = s.raw(5, len(value.rstrip(b"\0")))
-    return bytes(s.raw(8, value[i] if i < len(value) else 0) for i in range(length)).ljust(16, b"\0")
+    return bytes(s.raw(8, value[i] if i < len(value) else 0) for i in range(length)).ljust(size, b"\0")
 
 
 RARE = ["labels", "seqadj_orig", "seqadj_reply", "helper", "master", "vtags", "synproxy",
@@ -295,7 +295,7 @@ def expectation(s, e):
         out[key] = s.raw(bits, e.get(key, 0))
     for key in ("helper", "function"):
         if s.raw(1, int(key in e)):
-            out[key] = name(s, e.get(key, b""))
+            out[key] = name(s, e.get(key, b""), 24 if key == "function" else 16)
     if s.raw(1, int("nat" in e)):
         direction, tuple_ = e.get("nat", (0, NO_TUPLE))
         out["nat"] = (s.raw(32, direction), plain_tuple(s, tuple_))
@@ -402,7 +402,7 @@ def golden():
                   "seqadj_reply": [4, 5, 0xFFFFFFFF], "helper": b"ftp", "master": ping,
                   "vtags": [6, 7], "synproxy": [8, 9, 10], "zone_reply": [11]})
     expectations = [{"master": ping, "tuple": v6, "mask": gre, "zone": 1, "timeout_s": 300,
-                     "flags": 2, "class": 3, "helper": b"sip-5060", "function": b"nat-follow-mast",
+                     "flags": 2, "class": 3, "helper": b"sip-5060", "function": b"nat-follow-master",
                      "nat": (1, gre)}]
     return facts, flows, expectations, [(0x101, 2, [1, 0xDEADBEEF, 3])]
 

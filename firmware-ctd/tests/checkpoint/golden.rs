@@ -113,7 +113,7 @@ fn expected() -> Content {
         flags: 2,
         class: 3,
         helper: Some(*b"sip-5060\0\0\0\0\0\0\0\0"),
-        function: Some(*b"nat-follow-mast\0"),
+        function: Some(*b"nat-follow-master\0\0\0\0\0\0\0"),
         nat: Some((1, gre)),
     };
     Content {

@@ -8,7 +8,7 @@ use super::addresses::{Address, Addresses, Role};
 use super::coder::{Lengths, Stream, Unsound, below, low_word, raw};
 use super::kind::{Kind, Kinds, flag};
 use super::saved::{SavedExpect, SavedFlow};
-use crate::table::{Extension, HelperName};
+use crate::table::Extension;
 use crate::wire::{Counters, L4, Labels, Protocol, SeqAdj, SynProxy, Tuple};
 use crate::words;
 
@@ -336,10 +336,10 @@ fn raw_l4<S: Stream>(s: &mut S, form: u32, given: L4) -> L4 {
 }
 
 /// A name that is padded with NULs: how many bytes to the last that is none, and those.
-fn name<S: Stream>(s: &mut S, given: HelperName) -> Result<HelperName, Unsound> {
+fn name<S: Stream, const N: usize>(s: &mut S, given: [u8; N]) -> Result<[u8; N], Unsound> {
     let len = given.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let len = raw(s, 5, len as u64);
-    let mut name = HelperName::default();
+    let mut name = [0; N];
     let len = usize::try_from(len).map_err(|_| Unsound)?;
     for (to, from) in name.get_mut(..len).ok_or(Unsound)?.iter_mut().zip(given) {
         let [.., byte] = s.raw(8, from.into()).to_be_bytes();

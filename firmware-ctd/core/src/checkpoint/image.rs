@@ -144,7 +144,8 @@
 //! before and after, 32 bits each. Bit 19: a name. Bit 20: a tuple. Bit 21: two tags of 32 bits.
 //! Bit 22: initial sequence number, timestamp, offset, 32 bits each. Bit 23: 16 bits.
 //!
-//! A **name** is 5 bits, the bytes up to the last that is not NUL (at most 16), and these. A
+//! A **name** is 5 bits, the bytes up to the last that is not NUL (at most 16; of a function 24),
+//! and these. A
 //! **tuple in plain bits** is: 1 bit, the source is IPv6; 1 bit, the destination is; 8 bits of
 //! protocol; 2 bits of form; 32 or 128 bits of source, the same of destination; 32 bits, two ports
 //! or the ICMP triple, unless the form is 0.

@@ -2,7 +2,7 @@
 
 use crate::filter::FlowFacts;
 use crate::record::RecordKeys;
-use crate::table::{Extension, HelperName, Key, L4State, helper_name};
+use crate::table::{Extension, HelperName, Key, L4State, padded};
 use crate::time::NANOS_PER_MILLI;
 use crate::wire::{Counters, Expect, ExpectNat, Protocol, Status, Tuple};
 
@@ -71,6 +71,10 @@ pub fn account(key: &Key, start_ms: u64) -> u64 {
     RecordKeys::new([0; 16]).key(key, Some(start_ms.saturating_mul(NANOS_PER_MILLI))).value()
 }
 
+/// The name of a function that sets an expected flow up, NUL padded. The kernel's longest is
+/// `nat-follow-master`.
+pub type FunctionName = [u8; 24];
+
 /// An expectation as a checkpoint keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedExpect {
@@ -91,7 +95,7 @@ pub struct SavedExpect {
     /// The helper's name.
     pub helper: Option<HelperName>,
     /// Name of the function that sets the expected flow up, NUL padded.
-    pub function: Option<[u8; 16]>,
+    pub function: Option<FunctionName>,
     /// How the expected flow will be translated: direction and tuple.
     pub nat: Option<(u32, Tuple)>,
 }
@@ -108,8 +112,8 @@ impl SavedExpect {
             timeout_s: expect.timeout_s.unwrap_or(0),
             flags: expect.flags.unwrap_or(0),
             class: expect.class.unwrap_or(0),
-            helper: expect.help_name.map(helper_name),
-            function: expect.function.map(helper_name),
+            helper: expect.help_name.map(padded),
+            function: expect.function.map(padded),
             nat: expect.nat.map(|ExpectNat { dir, tuple }| (dir, tuple)),
         })
     }

@@ -4,7 +4,7 @@ use super::Engine;
 use super::events::{runs_backwards, start_of, sum, wall_of, zone_of};
 use crate::checkpoint::account;
 use crate::record::{Cause, Kind, Record};
-use crate::table::{Carried, Extension, FlowRef, L4State, Slot, flag, helper_name};
+use crate::table::{Carried, Extension, FlowRef, L4State, Slot, flag, padded};
 use crate::time::{NANOS_PER_MILLI, Now};
 use crate::wire::{Conntrack, Counters, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy, Tcp};
 
@@ -216,7 +216,7 @@ fn apply_rare(extension: &mut Extension, ct: &Conntrack<'_>) {
     take_over(&mut extension.seqadj_orig, ct.seqadj_orig);
     take_over(&mut extension.seqadj_reply, ct.seqadj_reply);
     take_over(&mut extension.synproxy, ct.synproxy);
-    extension.helper = ct.helper.map(|helper| helper_name(helper.name)).or(extension.helper);
+    extension.helper = ct.helper.map(|helper| padded(helper.name)).or(extension.helper);
     extension.master = ct.master.or(extension.master);
     extension.vtags = vtags(ct).or(extension.vtags);
     if zone_of(ct) == 0 || ct.zone.is_none() {

@@ -21,7 +21,7 @@
 
 use super::timeouts::Timeouts;
 use crate::checkpoint::SavedFlow;
-use crate::table::{HelperName, L4State};
+use crate::table::L4State;
 use crate::wire::{
     Conntrack, Helper, L4, NatRange, ProtoInfo, Protocol, Sctp, Status, Tcp, TcpFlags, TcpState,
     Tuple,
@@ -83,7 +83,7 @@ pub fn request<'a>(
 }
 
 /// The text of a NUL padded name.
-pub(super) fn text(name: &HelperName) -> &[u8] {
+pub(super) fn text<const N: usize>(name: &[u8; N]) -> &[u8] {
     name.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 

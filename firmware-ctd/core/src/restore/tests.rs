@@ -242,7 +242,7 @@ fn the_fullest_request_fits() {
     assert_eq!((ct.mark, ct.master), (Some(9), rare.master));
     assert_eq!(ct.helper, Some(Helper { name: b"fifteen letters", info: None }));
     let nat = Some((1, saved.orig));
-    let expect = SavedExpect { nat, function: rare.helper, ..expectation(1) };
+    let expect = SavedExpect { nat, function: Some([b'f'; 24]), ..expectation(1) };
     writer.clear();
     expect_create(&mut writer, 1, EXCLUSIVE, &expect_request(&expect, &AS_SAVED).unwrap()).unwrap();
 }

@@ -9,11 +9,11 @@ use crate::words;
 /// The name of a helper, NUL padded: `NF_CT_HELPER_NAME_LEN` is 16.
 pub type HelperName = [u8; 16];
 
-/// The first 15 bytes of a name, NUL padded.
+/// As much of a name as leaves room for a NUL, NUL padded.
 #[must_use]
-pub fn helper_name(name: &[u8]) -> HelperName {
-    let mut padded = HelperName::default();
-    for (to, from) in padded.iter_mut().take(15).zip(name) {
+pub fn padded<const N: usize>(name: &[u8]) -> [u8; N] {
+    let mut padded = [0; N];
+    for (to, from) in padded.iter_mut().take(N - 1).zip(name) {
         *to = *from;
     }
     padded

@@ -7,6 +7,7 @@ use super::load::{self, Make, Source};
 use crate::config;
 use crate::daemon::command::{code_of, explain, fail};
 use crate::exit;
+use crate::restore::Tally;
 
 /// Makes the flows of `image` again, or of the best one in the configured directory; returns the
 /// exit code.
@@ -42,7 +43,10 @@ pub fn restore(files: &[PathBuf], image: Option<&Path>) -> u8 {
         Err(Make::Image(fault)) => return super::show::refuse(&path, fault),
     };
     let mut text = format!("{}:", path.display());
-    let all = outcome.flows.all().chain([("expectations", outcome.expectations.created)]);
+    let Tally { created, .. } = outcome.expectations;
+    let refused = outcome.expectations.refusals();
+    let all = outcome.flows.all();
+    let all = all.chain([("expectations", created), ("refused_expectations", refused)]);
     for (name, count) in all.filter(|(name, count)| *count > 0 || *name == "created") {
         text += &format!(" {name} {count}");
     }

@@ -216,10 +216,14 @@ fn note(outcome: &Outcome, words: Words) {
         (Word::RefusedMaster, of(Refusal::NoMaster)),
         (Word::RefusedFull, of(Refusal::Full)),
         (Word::RefusedOther, others),
+        (Word::RefusedExpects, expectations.refusals()),
     ] {
         words.set(word, count);
     }
     log::info!("restored {} flows, {} refused", flows.created, flows.refusals());
+    if expectations.refusals() > 0 {
+        log::warn!("{} expectations were refused", expectations.refusals());
+    }
 }
 
 impl Loaded {

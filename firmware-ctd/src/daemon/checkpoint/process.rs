@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::saver::Outcome;
@@ -47,10 +47,13 @@ impl Saver {
         }
     }
 
-    /// Ends the process, if it has not ended by itself.
-    pub fn bury(&self) {
+    /// Ends the process, if it has not ended by itself; whether it is gone. One that has not
+    /// answered may wait for its storage, and goes only when that does: it is not waited for.
+    #[must_use]
+    pub fn bury(&self) -> bool {
+        let wait = (self.answered < self.answer.len()).then_some(WaitPidFlag::WNOHANG);
         // It has answered or is of no use: both fail only if it is gone.
         let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
+        !matches!(waitpid(self.pid, wait), Ok(WaitStatus::StillAlive))
     }
 }

@@ -4,7 +4,7 @@
 //! its events; all that is slow (packing, writing, waiting for the storage) happens here. The whole
 //! image is made in this process's memory first: what came half is not written at all.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
@@ -38,6 +38,9 @@ pub const MOST_WORDS: usize = 1 << 15;
 
 /// Parts of a dump of expectations that are read before it is given up.
 const MOST_PARTS: u32 = 1 << 12;
+
+/// What is received at a time.
+const RECEIVE_BYTES: usize = 64 << 10;
 
 /// Room for a part of what the kernel lists.
 const LIST_BYTES: usize = 32 << 10;
@@ -181,8 +184,9 @@ fn save(job: &Job<'_>, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Er
     let mut memory = EncoderMemory::new();
     let mut image = Image::new(job, &mut memory).map_err(at(Step::Encode))?;
     let mut words = vec![0; MOST_WORDS];
+    let mut socket = BufReader::with_capacity(RECEIVE_BYTES, socket);
     loop {
-        let (what, count) = receive(socket, &mut words).map_err(at(Step::HandOver))?;
+        let (what, count) = receive(&mut socket, &mut words).map_err(at(Step::HandOver))?;
         if what == kind::END {
             break;
         }
@@ -357,13 +361,14 @@ fn expectations(each: &mut dyn FnMut(&SavedExpect)) -> io::Result<()> {
 }
 
 /// Receives a frame into `words`: its kind, and how many words it has.
-fn receive(socket: &mut UnixStream, words: &mut [u32]) -> io::Result<(u32, usize)> {
+fn receive(socket: &mut impl Read, words: &mut [u32]) -> io::Result<(u32, usize)> {
     let mut first = [0; 4];
     socket.read_exact(&mut first)?;
     let first = u32::from_ne_bytes(first);
     let count = (first & 0xff_ffff) as usize;
     let words = words.get_mut(..count).ok_or(io::ErrorKind::InvalidData)?;
-    let mut bytes = [0; 4096];
+    // A flow is a part or two.
+    let mut bytes = [0; 256];
     for part in words.chunks_mut(bytes.len() / 4) {
         let bytes = &mut bytes[..part.len() * 4];
         socket.read_exact(bytes)?;

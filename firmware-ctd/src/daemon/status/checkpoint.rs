@@ -44,7 +44,7 @@ impl Facts<'_, '_> {
     }
 
     /// Numbers of what was made again after a reboot.
-    pub(super) fn restored(&self) -> [(&'static str, u64, &'static str); 12] {
+    pub(super) fn restored(&self) -> [(&'static str, u64, &'static str); 13] {
         let of = |word: Word| self.word(word);
         [
             ("restored", of(Word::Restored), "flows made again after the reboot"),
@@ -54,6 +54,7 @@ impl Facts<'_, '_> {
             ("refused_master", of(Word::RefusedMaster), "not made: their master was not there"),
             ("refused_full", of(Word::RefusedFull), "not made: the kernel's table was full"),
             ("refused_other", of(Word::RefusedOther), "not made, for another reason"),
+            ("refused_expectations", of(Word::RefusedExpects), "expectations not made"),
             ("address_checks", of(Word::AddressChecks), "looks at this router's addresses"),
             (
                 "deleted_address",

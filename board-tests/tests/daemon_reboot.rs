@@ -233,18 +233,26 @@ fn ftp_through_nat() -> Outcome {
     let flow = scene.lab.hosts.open_tcp_back(path(0, 30_010, 20), port)?;
     let mut data = [Stream::new(flow, Way::Up, 100_000, 1)];
     assert!(scene.drive(&mut data, 50));
+    let later = announced(&mut scene, &control, 30_011)?;
+    let expected = tool::conntrack(scene.lab.router.netns(), &["-L", "expect"])?;
+    assert!(expected.contains(&format!("dport={later}")), "{expected}");
+
     let (off, _) = scene.shut_down()?;
     let mut scene = off.power_on()?;
-    assert_eq!((restored(&scene, "restored")?, restored(&scene, "refused_helper")?), (2, 0));
-    // Nothing but the restored flow tells the kernel of the helper: no rule does.
+    let told = ["restored", "restored_expectations", "refused_helper"];
+    let [flows, expectations, refused] = told.map(|name| restored(&scene, name));
+    assert_eq!((flows?, expectations?, refused?), (2, 1, 0));
+    // By the translation of the old boot, by an expectation of it, and by a new one.
     assert!(scene.drive(&mut data, 100));
     check_finished(&mut scene, &mut data);
     assert_eq!(heard(&mut scene, &control, Side::Wan, b"200 ok\r\n")?, b"200 ok\r\n");
     let newest = announced(&mut scene, &control, 30_012)?;
-    let flow = scene.lab.hosts.open_tcp_back(path(0, 30_012, 1_020), newest)?;
-    let mut data = [Stream::new(flow, Way::Up, 20_000, 2)];
-    assert!(scene.drive(&mut data, 100));
-    check_finished(&mut scene, &mut data);
+    for (sport, dport, port) in [(30_011, 1_020, later), (30_012, 1_021, newest)] {
+        let flow = scene.lab.hosts.open_tcp_back(path(0, sport, dport), port)?;
+        let mut data = [Stream::new(flow, Way::Up, 20_000, sport.into())];
+        assert!(scene.drive(&mut data, 100), "to {port}");
+        check_finished(&mut scene, &mut data);
+    }
     Ok(())
 }
 

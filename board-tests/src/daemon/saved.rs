@@ -140,9 +140,9 @@ fn told<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
     value.filter(|value| *value != T::default())
 }
 
-fn padded(name: &[u8]) -> [u8; 16] {
-    let mut padded = [0; 16];
-    padded.iter_mut().take(15).zip(name).for_each(|(to, from)| *to = *from);
+fn padded<const N: usize>(name: &[u8]) -> [u8; N] {
+    let mut padded = [0; N];
+    padded.iter_mut().take(N - 1).zip(name).for_each(|(to, from)| *to = *from);
     padded
 }
 

@@ -230,6 +230,9 @@ pub fn newest_image(flash: &Path) -> std::io::Result<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(images(flash))? {
         let path = entry?.path();
+        if path.ends_with("end.ckpt") {
+            continue;
+        }
         found.push((std::fs::metadata(&path)?.modified()?, path));
     }
     found.sort();

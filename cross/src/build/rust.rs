@@ -73,7 +73,7 @@ impl Rust {
     /// What it is, for people.
     pub(crate) fn name(&self) -> String {
         let library = match self.library {
-            Library::Source => "its library compiled for size",
+            Library::Source => "its library compiled from source",
             Library::Prebuilt => "its prebuilt library: larger than from source",
         };
         format!("Rust {} of {}, {library}", self.version, self.sysroot.display())

@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use board_tests::daemon::{Status, client, tool};
@@ -18,7 +19,10 @@ fn main() -> std::process::ExitCode {
         Trial::test("without_the_image_the_downloads_die", downloads_die),
         Trial::test("ftp_and_udp_live_through_a_reboot", ftp_and_udp),
         Trial::test("after_a_power_cut_the_last_image_counts", power_cut),
-        Trial::test("what_is_owed_and_what_ends_with_the_boot_is_told_after_it", owed),
+        Trial::test("a_power_cut_counts_after_an_orderly_end_in_the_same_boot", cut_after_restart),
+        Trial::test("what_is_owed_and_what_ends_with_the_boot_is_told_after_it", || owed(false)),
+        Trial::test("the_same_with_an_image_just_before_the_end", || owed(true)),
+        Trial::test("what_ended_after_the_last_image_does_not_come_back", ended_since),
         Trial::test("flows_of_an_address_that_is_gone_are_deleted", address_gone),
         Trial::test("an_address_that_comes_back_keeps_its_flows", address_comes_back),
         Trial::test("a_fresh_image_ends_at_once_and_a_second_sigterm_harms_nothing", sigterms),
@@ -42,6 +46,13 @@ fn restored(scene: &Scene, name: &str) -> std::io::Result<u64> {
     let status = status(scene)?;
     let number = status.0["restore"][name].as_u64();
     number.ok_or_else(|| std::io::Error::other(format!("no {name} in {}", status.0["restore"])))
+}
+
+/// What is owed to the sink that is owed the most.
+fn most_owed(scene: &Scene) -> std::io::Result<u64> {
+    let status = status(scene)?;
+    let of = |sink: &serde_json::Value| sink["owed"].as_u64().unwrap_or(0);
+    Ok(status.sinks().iter().map(of).max().unwrap_or(0))
 }
 
 /// Has the daemon save, and waits for it.
@@ -229,11 +240,23 @@ fn heard(
 }
 
 fn power_cut() -> Outcome {
+    power_cut_after(Ok)
+}
+
+/// The daemon ended as it was told to, and began again: after that the power is cut.
+fn cut_after_restart() -> Outcome {
+    power_cut_after(|scene| Ok(scene.restart_daemon()?))
+}
+
+fn power_cut_after(
+    what: impl FnOnce(Scene) -> Result<Scene, Box<dyn std::error::Error>>,
+) -> Outcome {
     let mut scene = scene("")?;
     let mut streams = scene.streams(&wanted(20, 60_000))?;
     assert!(scene.drive(&mut streams, 30));
     let said = save(&scene)?;
     assert!(said.starts_with("saved generation 1: 20 flows"), "{said}");
+    let mut scene = what(scene)?;
     assert!(scene.drive(&mut streams, 50));
     let mut scene = scene.cut_power().power_on()?;
     assert_eq!(restored(&scene, "restored")?, 20);
@@ -248,7 +271,7 @@ fn power_cut() -> Outcome {
 
 /// A sink that nobody reads keeps its records over the reboot, and flows that no rule keeps are
 /// reported when they have ended with the boot.
-fn owed() -> Outcome {
+fn owed(fresh: bool) -> Outcome {
     let flash = tempfile::tempdir()?;
     let socket = flash.path().join("records.sock");
     let sink = format!("[[sink]]\ntype = \"unix\"\npath = {socket:?}");
@@ -261,21 +284,21 @@ fn owed() -> Outcome {
         ended.push(path(0, 31_000 + n, 5_000).tuple(board_tests::lab::Proto::Udp));
     }
     scene.lab.router.flush()?;
-    let owed = |scene: &Scene| -> std::io::Result<u64> {
-        let status = status(scene)?;
-        let of = |sink: &serde_json::Value| sink["owed"].as_u64().unwrap_or(0);
-        Ok(status.sinks().iter().map(of).max().unwrap_or(0))
-    };
-    wait_for("five records to be owed", || Ok(owed(&scene)? == 5))?;
+    wait_for("five records to be owed", || Ok(most_owed(&scene)? == 5))?;
     // One that lives, and that no rule keeps: nobody has answered it.
     let flow = scene.lab.hosts.open_udp(path(1, 31_100, 5_000))?;
     scene.lab.hosts.udp_send(&flow, 100)?;
     ended.push(path(1, 31_100, 5_000).tuple(board_tests::lab::Proto::Udp));
+    if fresh {
+        save(&scene)?;
+    }
 
     let (off, _) = scene.shut_down()?;
     let scene = off.power_on()?;
     assert_eq!(restored(&scene, "restored")?, 0);
-    wait_for("six records to be owed", || Ok(owed(&scene)? == 6))?;
+    wait_for("six records to be owed", || Ok(most_owed(&scene)? == 6))?;
+    let cut = &status(&scene)?.0["losses"]["power_cut"];
+    assert!(cut.is_null() || cut["from"].is_null(), "{cut}");
     let lines = unix_lines(&socket, 6)?;
     let told: Vec<Record> =
         lines.iter().map(|line| Record::parse(line)).collect::<Result<_, _>>()?;
@@ -286,6 +309,38 @@ fn owed() -> Outcome {
     }
     let causes: Vec<_> = told.iter().filter_map(|record| record.cause.as_deref()).collect();
     assert_eq!(causes.iter().filter(|cause| **cause == "restart").count(), 1, "{causes:?}");
+    Ok(())
+}
+
+/// Flows that end between an image and the end of the daemon, with records that are delivered and
+/// records that are owed: none is made again or told twice. One of them a rule would keep.
+fn ended_since() -> Outcome {
+    let flash = tempfile::tempdir()?;
+    let socket = flash.path().join("records.sock");
+    let mut scene = scene(&format!("[[sink]]\ntype = \"unix\"\npath = {socket:?}"))?;
+    let streams = scene.streams(&wanted(8, 40_000))?;
+    let flow = scene.lab.hosts.open_udp(path(0, 31_000, 5_000))?;
+    scene.lab.hosts.udp_send(&flow, 100)?;
+    let said = save(&scene)?;
+    assert!(said.starts_with("saved generation 1: 9 flows"), "{said}");
+    scene.lab.router.flush()?;
+    // Nobody drives the hosts from here on: they say nothing.
+    assert_eq!(streams.len(), 8);
+    wait_for("nine records to be owed", || Ok(most_owed(&scene)? == 9))?;
+    let (off, took) = scene.shut_down()?;
+    assert!(took < Duration::from_millis(300), "with a fresh image it took {took:?}");
+    let scene = off.power_on()?;
+    assert_eq!(restored(&scene, "restored")?, 0);
+    // What vanished is told when two dumps have missed it; each save makes one.
+    for _ in 0..3 {
+        save(&scene)?;
+    }
+    assert_eq!(most_owed(&scene)?, 9);
+    let lines = unix_lines(&socket, 9)?;
+    let told: Vec<Record> =
+        lines.iter().map(|line| Record::parse(line)).collect::<Result<_, _>>()?;
+    let keys: HashSet<_> = told.iter().filter_map(|record| record.key.as_ref()).collect();
+    assert_eq!(keys.len(), 9, "{lines:?}");
     Ok(())
 }
 

@@ -36,6 +36,7 @@ mod carry;
 mod clock;
 mod commit;
 mod dump;
+mod ended;
 mod events;
 mod recent;
 mod restore;
@@ -45,7 +46,7 @@ pub use dump::{DumpWish, Purpose, WishedDump};
 use heapless::Deque;
 
 use crate::probe;
-use crate::record::{Record, RecordKey, RecordKeys};
+use crate::record::{Record, RecordKeys};
 use crate::retry::{Loss, RetryQueue, SinkId};
 use crate::stats::{Ledger, Stats};
 use crate::table::{FlowTable, WrongSize, flag};
@@ -55,6 +56,7 @@ use crate::wire::{self, Conntrack, Event, Message};
 use clock::Clock;
 use commit::{Commits, Committed};
 use dump::Cycle;
+use ended::Ended;
 use recent::{RecentKeys, Tombstones};
 
 /// Records that wait for those who watch. One message makes at most one; a sweep stops when there
@@ -192,6 +194,7 @@ pub struct Engine<'m> {
     serial: u64,
     /// Records for which the queue has no room push out its oldest.
     dropping: Option<Loss>,
+    ended: Ended,
 }
 
 impl<'m> Engine<'m> {
@@ -247,7 +250,8 @@ impl<'m> Engine<'m> {
         let (recent, tombstones) = (RecentKeys::new(recent), Tombstones::new(tombstones));
         let commits = Commits::new(commits);
         let mut engine = Self::join(table, queue, recent, tombstones, commits, (settings, boot_id));
-        engine.remember_records();
+        // One may have been put there just before a crash, and its key not remembered.
+        engine.recent.remember(engine.queue.records());
         Ok(engine)
     }
 
@@ -277,17 +281,7 @@ impl<'m> Engine<'m> {
             drops: [0; 2],
             serial,
             dropping: None,
-        }
-    }
-
-    /// A record may have been put into the queue just before a crash, and its key not remembered.
-    fn remember_records(&mut self) {
-        for record in self.queue.records() {
-            if let RecordKey::Strong(key) = record.key {
-                if !self.recent.contains(key) {
-                    self.recent.insert(key);
-                }
-            }
+            ended: Ended::default(),
         }
     }
 

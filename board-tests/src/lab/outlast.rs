@@ -85,13 +85,20 @@ impl Scene {
     pub fn shut_down(self) -> Result<(Off, Duration), LabError> {
         let began = super::clock::now();
         let Self { lab, daemon, options, binary, flash, boots, setup } = self;
-        let (status, log) = daemon.stop()?;
+        end(daemon)?;
         let took = began.elapsed();
-        if !status.success() {
-            let error = std::io::Error::other(format!("it ended with {status}: {log:?}"));
-            return Err(LabError::new("ending the daemon", error));
-        }
         Ok((Off { orphans: lab.power_off(&options), binary, flash, boots, setup }, took))
+    }
+
+    /// Ends the daemon and starts it anew, in the same boot.
+    ///
+    /// # Errors
+    /// When it does not end with 0, or does not get ready.
+    pub fn restart_daemon(self) -> Result<Self, LabError> {
+        let Self { lab, daemon, options, binary, flash, boots, setup } = self;
+        end(daemon)?;
+        let daemon = start(lab.router.netns(), &binary, flash.path(), boots, &setup)?;
+        Ok(Self { lab, daemon, options, binary, flash, boots, setup })
     }
 
     /// Cuts the power: nothing is told.
@@ -169,6 +176,15 @@ impl Off {
         })?;
         Ok(Scene { lab, daemon, options, binary, flash, boots, setup })
     }
+}
+
+fn end(daemon: Daemon) -> Result<(), LabError> {
+    let (status, log) = daemon.stop()?;
+    if status.success() {
+        return Ok(());
+    }
+    let error = std::io::Error::other(format!("it ended with {status}: {log:?}"));
+    Err(LabError::new("ending the daemon", error))
 }
 
 fn start(

@@ -12,7 +12,7 @@
 //! | 0..8 | `FWCTDckp` |
 //! | 8..10 | version of the format: 1. Another one is refused |
 //! | 10..12 | bytes of the header, 64 to 1024, its CRC included |
-//! | 12..16 | bit 0: the wall clock was known to be right; bit 1: the daemon ended after this image, as it was told to; others are not looked at |
+//! | 12..16 | bit 0: the wall clock was known to be right; bit 1: this is a mark, see below; others are not looked at |
 //! | 16..24 | generation |
 //! | 24..40 | boot id |
 //! | 40..48 | when it was saved: wall clock, nanoseconds since 1970 |
@@ -37,6 +37,9 @@
 //! | 3, end | not looked at | u32 each: flows; those of them whose original source is IPv6; expectations; blocks before this one; bytes of the whole image; CRC over the CRCs of the header and of all blocks before this one, as they stand. More may follow |
 //! | 0x100 to 0x1ff, words | 0 | u32: version of the content; then u32 words, at least one. Blocks of one section are pieces of one content |
 //! | others | | skipped |
+//!
+//! A **mark** is an image without flows. It tells that the daemon ended, as it was told to, after
+//! the image of the same generation and boot id; words in it stand for those of the image.
 //!
 //! # Plain bits and coded symbols
 //!
@@ -235,7 +238,7 @@ pub struct Facts {
     pub boot_ms: u64,
     /// The wall clock was known to be right.
     pub synchronised: bool,
-    /// The daemon ended after it, as it was told to.
+    /// It is a mark: the daemon ended after the image of this generation, as it was told to.
     pub orderly: bool,
 }
 

@@ -8,6 +8,7 @@
 //! Nothing here waits: not for the kernel, not for the process, not for the storage.
 
 pub mod after;
+mod begin;
 pub mod command;
 pub mod files;
 pub mod hand_over;
@@ -18,35 +19,33 @@ pub mod saver;
 pub mod show;
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::epoll::Epoll;
 
 use super::log::{InWords, RateLimit};
 use super::shared::{Word, Words};
-use super::sys::{self, Fork};
 use crate::checkpoint::age::Steps;
 use crate::checkpoint::pair::{self, Slot};
 use crate::checkpoint::plan::{Place, Plan, Policy, Reason};
-use crate::checkpoint::{Facts, Keep, Section};
+use crate::checkpoint::{Keep, Section};
 use crate::config::Config;
 use crate::engine::{DumpWish, Engine, WishedDump};
 use crate::limited;
-use crate::retry::BYTES_RECORD;
 use crate::time::{Duration, Instant, Now};
 use after::After;
 use files::Files;
 use hand_over::HandOver;
 pub use load::{Loaded, load};
 use process::Saver;
-use saver::{Job, Outcome, Step};
+use saver::{Outcome, Step};
 
 /// What the engine carries: owed records, keys, counters.
 const CARRIED: Section = Section::words(0);
 /// What this router is: its addresses, and what is left of the flash budget.
 const ROUTER: Section = Section::words(1);
+/// In a mark: accounts of flows of the image that ended after it.
+const ENDED: Section = Section::words(2);
 /// A dump that does not come to an end for so long is done without: the table is nearly as fresh.
 const DUMP_PATIENCE: Duration = Duration::from_secs(10);
 /// A process that takes longer is killed.
@@ -63,6 +62,8 @@ pub struct Image {
     pub generation: u64,
     /// When it was saved or found to be unchanged; none if that was before this worker.
     pub saved: Option<Instant>,
+    /// It has flows too that no rule keeps.
+    pub complete: bool,
     /// What was told of it.
     pub outcome: Outcome,
     /// How long it took.
@@ -80,8 +81,8 @@ struct Save {
 
 #[derive(Debug)]
 enum Phase {
-    /// A dump was asked for.
-    Dumping(DumpWish),
+    /// A dump was asked for; none if the last image is fresh and only the mark is to be written.
+    Dumping(Option<DumpWish>),
     /// A process packs and writes.
     Writing(Writing),
 }
@@ -119,13 +120,23 @@ pub struct Checkpoints {
     ended: u32,
     /// Somebody has asked for one.
     asked: core::cell::Cell<bool>,
-    /// The daemon ends.
-    ending: bool,
+    end: End,
     buffer: Box<[u32]>,
     words: Words,
     steps: Steps,
     /// What is still to be done about restored flows.
     after: Option<After>,
+}
+
+/// The save at the daemon's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is not to end.
+    Far,
+    /// It is to be saved.
+    Due,
+    /// It is saved or under way, or failed.
+    Begun,
 }
 
 const fn index(place: Place) -> usize {
@@ -163,6 +174,11 @@ impl Checkpoints {
         let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         let live = config.control.socket.with_extension("checkpoint");
         let files = [live, of.directory.clone()].map(Files::new);
+        // From here on more happens than its image has.
+        if let Err(error) = files[1].unmark() {
+            let mark = files[1].mark();
+            log::error!("{}: {}; it must not stay", mark.display(), InWords(&error));
+        }
         let found = [&files[0], &files[1]].map(|files| pair::choose(&files.find()));
         // Of another boot's count too: a generation never comes twice.
         let images =
@@ -179,7 +195,7 @@ impl Checkpoints {
             save: None,
             ended: 0,
             asked: core::cell::Cell::new(false),
-            ending: false,
+            end: End::Far,
             buffer: vec![0; hand_over::BUFFER_WORDS].into(),
             words,
             steps,
@@ -231,21 +247,15 @@ impl Checkpoints {
         if over { Asked::Over(self.images[index(Place::Flash)]) } else { Asked::Waiting }
     }
 
-    /// The daemon is to end: saves once more, unless the image is fresh and nothing is owed.
-    pub fn end(&mut self, engine: &Engine<'_>, now: Instant) {
-        self.ending = true;
-        let image = &self.images[index(Place::Flash)];
-        let fresh = image.saved.is_some_and(|at| now.since(at) < FRESH);
-        let under_way = self.save.as_ref().is_some_and(|save| save.place == Place::Flash);
-        if !(under_way || fresh && engine.queue().is_empty()) {
-            self.plan.ask();
-        }
+    /// The daemon is to end: saves once more, or if the image is fresh, only marks it as the last.
+    pub fn end(&mut self) {
+        self.end = End::Due;
     }
 
     /// Whether a save is under way or due at the end.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.save.is_some() || self.plan.is_asked()
+        self.save.is_some() || self.end == End::Due
     }
 
     /// Whether the process of the save under way has all that it needs.
@@ -270,7 +280,7 @@ impl Checkpoints {
     /// When [`Self::turn`] is wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.asked.get() {
+        if self.asked.get() || self.end == End::Due && self.save.is_none() {
             return Some(Instant::BOOT);
         }
         let after = self.after.as_ref().and_then(After::poll_timeout);
@@ -280,6 +290,7 @@ impl Checkpoints {
     fn save_timeout(&self) -> Option<Instant> {
         match &self.save {
             None => self.plan.poll_timeout(),
+            Some(Save { phase: Phase::Dumping(None), .. }) => Some(Instant::BOOT),
             Some(Save { phase: Phase::Dumping(_), began, .. }) => Some(*began + DUMP_PATIENCE),
             Some(Save { phase: Phase::Writing(Writing { hand_over: Some(it), .. }), .. })
                 if it.more =>
@@ -309,20 +320,18 @@ impl Checkpoints {
             self.plan.ask();
         }
         let Some(mut save) = self.save.take() else {
-            if let Some((place, reason)) = self.plan.due(now.boot) {
-                let phase = Phase::Dumping(engine.want_dump(now.boot));
-                self.save = Some(Save { place, reason, began: now.boot, phase });
-            }
-            return;
+            return self.start(engine, now);
         };
         match &mut save.phase {
             Phase::Dumping(wish) => {
                 let late = now.boot.since(save.began) > DUMP_PATIENCE;
-                if engine.wished_dump(wish) != WishedDump::Done && !late {
+                let is_over = |wish: &_| late || engine.wished_dump(wish) == WishedDump::Done;
+                if !wish.as_ref().is_none_or(is_over) {
                     self.save = Some(save);
                     return;
                 }
-                match self.begin(&save, engine, now, epoll) {
+                let dumped = wish.is_some();
+                match self.begin(&save, (engine, dumped), now, epoll) {
                     Ok(phase) => save.phase = phase,
                     Err(error) => {
                         return self.over(&save, now, 0, Outcome::failed(Step::Start, &error));
@@ -342,52 +351,6 @@ impl Checkpoints {
         self.save = Some(save);
     }
 
-    /// Makes the process.
-    fn begin(
-        &self,
-        save: &Save,
-        engine: &Engine<'_>,
-        now: Now,
-        epoll: &Epoll,
-    ) -> io::Result<Phase> {
-        let image = &self.images[index(save.place)];
-        let (slot, generation) = self.next[index(save.place)];
-        let job = Job {
-            facts: Facts {
-                generation,
-                boot_id: self.boot_id,
-                wall_ns: now.wall.as_nanos(),
-                boot_ms: now.boot.as_micros() / 1_000,
-                synchronised: knows_the_time(self.words),
-                orderly: self.ending,
-            },
-            max_bytes: self.max_bytes,
-            files: &self.files[index(save.place)],
-            slot,
-            digest: Some(image.outcome.digest)
-                .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
-            owes: !engine.queue().is_empty(),
-            reserve_bytes: reserve(engine.queue().len()),
-            allowance_blocks: self.plan.allowance_blocks(),
-        };
-        let (ours, theirs) = UnixStream::pair()?;
-        match sys::fork()? {
-            Fork::Child => saver::run(&job, theirs),
-            Fork::Parent(pid) => {
-                drop(theirs);
-                let saver = Saver::new(pid, ours);
-                saver.socket.set_nonblocking(true)?;
-                let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-                epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKENS[0]))?;
-                let cut = engine.table().len() as usize * hand_over::LIKELY_BYTES
-                    > self.max_bytes as usize;
-                let ranks = if cut { self.keep.len() } else { 1 };
-                let hand_over = Some(HandOver::new(ranks, self.ending));
-                Ok(Phase::Writing(Writing { saver, hand_over, generation }))
-            }
-        }
-    }
-
     /// Notes what became of a save.
     fn over(&mut self, save: &Save, now: Now, generation: u64, outcome: Outcome) {
         let image = &mut self.images[index(save.place)];
@@ -401,11 +364,16 @@ impl Checkpoints {
             tell_failure(self.files[index(save.place)].directory(), &outcome);
             return self.plan.failed(now.boot, save.place);
         }
+        if generation == image.generation {
+            // It was only marked as the last.
+            return;
+        }
         image.saved = Some(now.boot);
         let written = (outcome.bytes > 0).then_some(outcome.bytes);
         match written {
             Some(_) => {
                 image.generation = generation;
+                image.complete = save.reason != Reason::Interval;
                 image.outcome = outcome;
                 let next = &mut self.next[index(save.place)];
                 *next = (next.0.other(), generation + 1);
@@ -414,12 +382,6 @@ impl Checkpoints {
         }
         self.plan.done(now.boot, save.place, written);
     }
-}
-
-/// Bytes for so many owed records, and what else is carried.
-fn reserve(records: u32) -> u32 {
-    let bytes = u32::try_from(BYTES_RECORD).unwrap_or(u32::MAX);
-    records.saturating_mul(bytes).saturating_add(RESERVE)
 }
 
 impl Writing {

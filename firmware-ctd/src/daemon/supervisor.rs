@@ -3,8 +3,8 @@
 //!
 //! A worker that crashes or is killed is started anew at once; it handles what its predecessor had
 //! received and finds the sockets as they were. The supervisor reads no events. It watches that the
-//! worker does: every [`TICK`] it looks at the worker's heartbeat. Where destroys wait and nothing is
-//! heard of the worker, it measures what the kernel keeps; beyond the dying budget, or after
+//! worker does: every [`TICK`] it looks at the worker's heartbeat, and every [`ALARM`] while destroys
+//! wait and the worker is stopped or silent; a flood fills a table within a [`TICK`]. It measures what the kernel keeps; beyond the dying budget, or after
 //! `retry.stall_s`, it opens the **valve**: it switches `NETLINK_BROADCAST_ERROR` off, so that the
 //! kernel lets go of what it kept and the router goes on. The worker closes the valve when it lives
 //! again, and the ledger has the span and a lower bound of what was lost. A worker that stays
@@ -37,6 +37,8 @@ use crate::time::{Duration, Instant};
 
 /// Between two looks at the worker.
 const TICK: u16 = 100;
+/// The same, while the worker leaves destroys waiting.
+const ALARM: u16 = 10;
 /// A worker that did nothing for so long although destroys wait is worth a closer look.
 const SILENT: Duration = Duration::from_millis(100);
 /// How long after the valve was opened a worker that still does nothing is killed.
@@ -98,6 +100,10 @@ pub(super) struct Supervisor {
     signals: SignalFd,
     batch: Batch,
     worker: Option<Pid>,
+    /// Somebody stopped the worker by a signal.
+    stopped: bool,
+    /// Until the next look.
+    pause: u16,
     born: Instant,
     /// Workers that died young, in a row.
     deaths: u32,
@@ -122,6 +128,8 @@ impl Supervisor {
             signals: super::signals(&SIGNALS)?,
             batch: Batch::new(1, DUMP_BYTES)?,
             worker: None,
+            stopped: false,
+            pause: TICK,
             born: now,
             deaths: 0,
             not_before: now,
@@ -158,6 +166,7 @@ impl Supervisor {
 
     fn born(&mut self, worker: Pid, now: Instant) {
         self.worker = Some(worker);
+        self.stopped = false;
         self.born = now;
         self.birth.successor = true;
         self.birth.unheard = false;
@@ -167,7 +176,7 @@ impl Supervisor {
     fn wait(&self) {
         let mut waited = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         // Time and signals are looked at in any case.
-        let _ = poll(&mut waited, PollTimeout::from(TICK));
+        let _ = poll(&mut waited, PollTimeout::from(self.pause));
     }
 
     /// Looks at signals, the worker's end, and its work: the exit code if all is over.
@@ -219,9 +228,18 @@ impl Supervisor {
     /// Notes that the worker has ended: the exit code if that is the end of all.
     fn bury(&mut self, now: Instant) -> Option<u8> {
         let worker = self.worker?;
-        let (told, by_kill) = match waitpid(worker, Some(WaitPidFlag::WNOHANG)) {
+        let changes = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED;
+        let (told, by_kill) = match waitpid(worker, Some(changes)) {
             Ok(WaitStatus::Exited(_, code)) => (u8::try_from(code).ok(), false),
             Ok(WaitStatus::Signaled(_, signal, _)) => (None, signal == Signal::SIGKILL),
+            Ok(WaitStatus::Stopped(..)) => {
+                self.stopped = true;
+                return None;
+            }
+            Ok(WaitStatus::Continued(_)) => {
+                self.stopped = false;
+                return None;
+            }
             _ => return None,
         };
         self.worker = None;
@@ -260,10 +278,13 @@ impl Supervisor {
         self.looked_at = now;
         let silence = self.words().silence(now).min(now.since(self.watching));
         let waiting = self.birth.sockets.destroy.memory().is_ok_and(|m| m.receive_queued > 0);
-        if silence < SILENT || !waiting {
+        let unread = waiting && (self.stopped || silence >= SILENT);
+        let is_open = self.words().get(Word::ValveOpen) != 0;
+        self.pause = if unread && !is_open { ALARM } else { TICK };
+        if !unread {
             return;
         }
-        if self.words().get(Word::ValveOpen) != 0 {
+        if is_open {
             if silence > STUCK + self.stall() {
                 log::error!("the worker is stuck for good; killing it");
                 send(worker, Signal::SIGKILL);

@@ -204,6 +204,7 @@ impl Engine<'_> {
     /// a crash between the two loses nothing.
     pub(super) fn report_destroy(&mut self, now: Now, record: &Record) {
         self.owe(now, record);
+        self.ended.note(record);
         match record.key {
             RecordKey::Strong(key) => self.recent.insert(key),
             RecordKey::Weak(_) => self.stats.weak_keys += 1,

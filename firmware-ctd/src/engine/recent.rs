@@ -8,6 +8,7 @@
 //! The kernel repeats a DESTROY to every listener while any one listener's buffer is full, so as
 //! many keys are worth remembering as the kernel may hold undelivered.
 
+use crate::record::{Record, RecordKey};
 use crate::words::{get_u64, halves};
 
 /// Keys of one set.
@@ -46,6 +47,17 @@ impl<'m> RecentKeys<'m> {
         let oldest = self.mem[at + 2 * WAYS] as usize % WAYS;
         self.mem[at + 2 * oldest..at + 2 * oldest + 2].copy_from_slice(&pair);
         self.mem[at + 2 * WAYS] = u32::try_from((oldest + 1) % WAYS).unwrap_or(0);
+    }
+
+    /// Remembers the keys of records of which it is not known whether they are.
+    pub(super) fn remember(&mut self, records: impl Iterator<Item = Record>) {
+        for record in records {
+            if let RecordKey::Strong(key) = record.key {
+                if !self.contains(key) {
+                    self.insert(key);
+                }
+            }
+        }
     }
 
     /// All that is remembered, the newest of each set first: so the newer half of all comes before

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::load::{self, Make};
+use super::load::{self, Make, Source};
 use crate::config;
 use crate::daemon::command::{code_of, explain, fail};
 use crate::exit;
@@ -35,7 +35,8 @@ pub fn restore(files: &[PathBuf], image: Option<&Path>) -> u8 {
             }
         },
     };
-    let outcome = match load::make(reader, &config.keep, config.timeout_cap_s, &mut Vec::new()) {
+    let source = Source { reader, keep: &config.keep, ended: &[] };
+    let outcome = match load::make(source, config.timeout_cap_s, &mut Vec::new()) {
         Ok(outcome) => outcome,
         Err(Make::Kernel(error)) => return fail(code_of(&error), &explain(&error)),
         Err(Make::Image(fault)) => return super::show::refuse(&path, fault),

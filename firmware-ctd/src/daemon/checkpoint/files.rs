@@ -4,6 +4,9 @@
 //! then the directory is flushed. A power cut leaves the old file or the new one, with file systems
 //! that reorder perhaps a damaged one, but never touches the other slot. A temporary that was left
 //! over is removed at the next write.
+//!
+//! A third file, the *mark*, is made the same way when the daemon ends as it was told to, and
+//! removed when one begins: so an image with its mark is the last thing that was to be saved.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -106,10 +109,25 @@ impl Files {
     /// Where the image of a slot is written before it is renamed.
     #[must_use]
     pub fn temporary(&self, slot: Slot) -> PathBuf {
-        self.directory.join(match slot {
-            Slot::A => "a.ckpt.tmp",
-            Slot::B => "b.ckpt.tmp",
-        })
+        temporary(&self.path(slot))
+    }
+
+    /// Where the mark is.
+    #[must_use]
+    pub fn mark(&self) -> PathBuf {
+        self.directory.join("end.ckpt")
+    }
+
+    /// Removes the mark.
+    ///
+    /// # Errors
+    /// What the system says, but that there is none.
+    pub fn unmark(&self) -> io::Result<()> {
+        match fs::remove_file(self.mark()) {
+            Ok(()) => flush_directory(&self.directory),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks at both images, every byte of them.
@@ -123,8 +141,21 @@ impl Files {
     /// # Errors
     /// The step that failed.
     pub fn begin(&self, slot: Slot) -> Result<Draft<'_>, FileError> {
-        for temporary in Slot::ALL.map(|slot| self.temporary(slot)) {
-            match fs::remove_file(temporary) {
+        self.draft(self.path(slot))
+    }
+
+    /// Begins a mark. Temporaries that were left over are removed.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn begin_mark(&self) -> Result<Draft<'_>, FileError> {
+        self.draft(self.mark())
+    }
+
+    fn draft(&self, path: PathBuf) -> Result<Draft<'_>, FileError> {
+        let [a, b] = Slot::ALL.map(|slot| self.path(slot));
+        for path in [a, b, self.mark()] {
+            match fs::remove_file(temporary(&path)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(FileError { step: Step::Remove, error });
                 }
@@ -135,17 +166,18 @@ impl Files {
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(self.temporary(slot))
+            .open(temporary(&path))
             .map_err(FileError::at(Step::Create))?;
-        Ok(Draft { files: self, slot, file })
+        Ok(Draft { directory: &self.directory, path, file })
     }
 }
 
 /// An image that is being written.
 #[derive(Debug)]
 pub struct Draft<'f> {
-    files: &'f Files,
-    slot: Slot,
+    directory: &'f Path,
+    /// Where it is to be.
+    path: PathBuf,
     file: File,
 }
 
@@ -156,15 +188,12 @@ impl Draft<'_> {
     /// # Errors
     /// The step that failed. Before [`Step::FlushDirectory`] the slot is as it was.
     pub fn commit(self, now: WallTime) -> Result<(), FileError> {
-        let Self { files, slot, file } = self;
+        let Self { directory, path, file } = self;
         not_after(&file, now).map_err(FileError::at(Step::SetTime))?;
         file.sync_all().map_err(FileError::at(Step::Flush))?;
         drop(file);
-        let renamed = fs::rename(files.temporary(slot), files.path(slot));
-        renamed.map_err(FileError::at(Step::Rename))?;
-        File::open(&files.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(FileError::at(Step::FlushDirectory))
+        fs::rename(temporary(&path), &path).map_err(FileError::at(Step::Rename))?;
+        flush_directory(directory).map_err(FileError::at(Step::FlushDirectory))
     }
 
     /// Removes what was written; the slot is as it was.
@@ -172,7 +201,7 @@ impl Draft<'_> {
     /// # Errors
     /// It could not be removed; the next [`Files::begin`] tries again.
     pub fn discard(self) -> Result<(), FileError> {
-        fs::remove_file(self.files.temporary(self.slot)).map_err(FileError::at(Step::Remove))
+        fs::remove_file(temporary(&self.path)).map_err(FileError::at(Step::Remove))
     }
 }
 
@@ -184,6 +213,14 @@ impl Write for Draft<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("ckpt.tmp")
+}
+
+fn flush_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Takes the file's time back to `now` if it is later.

@@ -2,8 +2,8 @@
 //!
 //! The table is walked bucket by bucket, as often as there are rules when the image may not hold
 //! all: so the most valuable flows are the first in it. Flows that are handed over are those of the
-//! moment at which they are met. At the end, flows that no rule keeps go last: they are not made
-//! again, but they end with this boot, and the next one reports that.
+//! moment at which they are met. In a save that may be the last one, flows that no rule keeps go
+//! last: they are not made again, but they end with this boot, and the next one reports that.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -64,6 +64,14 @@ impl HandOver {
             walked: false,
             more: true,
         }
+    }
+
+    /// Only what is carried beside the flows.
+    #[must_use]
+    pub const fn without_flows() -> Self {
+        let mut new = Self::new(0, false);
+        new.walked = true;
+        new
     }
 
     /// Hands over what is taken now; whether that was all.
@@ -198,6 +206,9 @@ fn send_words(
     });
     done?;
     send_frame(socket, kind::CARRIED, &buffer[..used])?;
+    for &account in engine.ended().unwrap_or_default() {
+        send_frame(socket, kind::ENDED, &words::halves(account))?;
+    }
     send_frame(socket, kind::END, &[])?;
     socket.set_nonblocking(true)
 }

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Files};
-use super::{CARRIED, ROUTER};
+use super::{CARRIED, ENDED, ROUTER};
 use crate::checkpoint::pair::{self, Found, Slot};
 use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow, Section, Summary};
 use crate::config::Checkpoint;
@@ -23,6 +23,7 @@ use crate::daemon::shared::{Word, Words};
 use crate::engine::Engine;
 use crate::restore::{Capacity, FlowSource, Refusal, Timeouts};
 use crate::time::{Duration, Instant, NANOS_PER_MILLI, Now, WallTime};
+use crate::words;
 
 /// An image that is gone on with.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Loaded {
     pub facts: Facts,
     /// It is of an earlier boot: its flows were made again.
     rebooted: bool,
+    /// The daemon ended after it, as it was told to; what it carried then is in this file.
+    mark: Option<PathBuf>,
+    /// Accounts of flows that ended after it, in order.
+    ended: Vec<u64>,
     /// When they were, by both clocks.
     pub at: Now,
     /// A bit for each flow that was kept and not made.
@@ -42,18 +47,24 @@ pub struct Loaded {
 }
 
 /// The flows of an image that are worth being made again.
-struct Source<'k> {
-    reader: Reader<File>,
-    keep: &'k Keep,
+#[derive(Debug)]
+pub struct Source<'k> {
+    /// The image.
+    pub reader: Reader<File>,
+    /// Which are.
+    pub keep: &'k Keep,
+    /// Accounts of flows that have ended, in order.
+    pub ended: &'k [u64],
 }
 
 impl FlowSource for Source<'_> {
     type Error = Fault;
 
     fn flows(&mut self, each: &mut dyn FnMut(&SavedFlow) -> bool) -> Result<(), Fault> {
-        let keep = self.keep;
+        let (keep, ended) = (self.keep, self.ended);
         self.reader.flows(&mut |flow| {
-            let goes_on = keep.rank(&flow.facts()).is_none() || each(flow);
+            let wanted = keep.rank(&flow.facts()).is_some() && !has_ended(flow, ended);
+            let goes_on = !wanted || each(flow);
             if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
     }
@@ -63,6 +74,11 @@ impl FlowSource for Source<'_> {
             if each(expect) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
     }
+}
+
+fn has_ended(flow: &SavedFlow, ended: &[u64]) -> bool {
+    let account = (!ended.is_empty()).then(|| flow.account()).flatten();
+    account.is_some_and(|account| ended.binary_search(&account).is_ok())
 }
 
 /// Finds the newest good image, and makes its flows again in the kernel if it is of another boot.
@@ -78,14 +94,18 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     let router = words_of(&mut reader, ROUTER).unwrap_or_default();
     let facts = *reader.facts();
     let rebooted = facts.boot_id != boot_id;
+    let mark = Files::new(config.directory.clone()).mark();
+    let mark = Some(mark).filter(|mark| is_mark_of(mark, &facts));
+    let ended = mark.as_deref().map(ended).unwrap_or_default();
     let (keep, refused) = (config.keep.clone(), Vec::new());
-    let mut loaded = Loaded { path, facts, rebooted, at: now, refused, keep, router };
+    let mut loaded = Loaded { path, facts, rebooted, mark, ended, at: now, refused, keep, router };
     if let Some(at_s) = words.get(Word::RestoredAt).checked_sub(1) {
         // A daemon before this one made them, and died before it could say which.
         loaded.at.boot = Instant::BOOT + Duration::from_secs(u64::from(at_s));
         loaded.refused = vec![0; reader.summary().flows.div_ceil(32) as usize];
     } else if rebooted && config.restore {
-        match make(reader, &config.keep, config.timeout_cap_s, &mut loaded.refused) {
+        let source = Source { reader, keep: &config.keep, ended: &loaded.ended };
+        match make(source, config.timeout_cap_s, &mut loaded.refused) {
             Ok(outcome) => note(&outcome, words),
             Err(error) => log::error!("flows were not restored: {error}"),
         }
@@ -112,6 +132,24 @@ pub fn best(directory: &Path) -> (Option<(PathBuf, Reader<File>)>, u32) {
     let path = pair::choose(&found).load.map(|slot| files.path(slot));
     let image = path.and_then(|path| files::open(&path).ok().map(|reader| (path, reader)));
     (image, refused)
+}
+
+/// Whether this file tells, as a mark, that the image with these facts was the last one.
+pub fn is_mark_of(mark: &Path, image: &Facts) -> bool {
+    files::open(mark).is_ok_and(|mark| {
+        let mark = mark.facts();
+        mark.orderly && (mark.generation, mark.boot_id) == (image.generation, image.boot_id)
+    })
+}
+
+/// Accounts of flows that ended after the image was made, in order; a mark that cannot be read is
+/// as none.
+fn ended(mark: &Path) -> Vec<u64> {
+    let words = files::open(mark).and_then(|mut mark| words_of(&mut mark, ENDED));
+    let words = words.unwrap_or_default();
+    let mut ended: Vec<_> = words.chunks_exact(2).map(|pair| words::get_u64(pair, 0)).collect();
+    ended.sort_unstable();
+    ended
 }
 
 /// All words of a section.
@@ -148,17 +186,12 @@ impl fmt::Display for Make {
 /// # Errors
 ///
 /// [`Make`]. What was made by then stays.
-pub fn make(
-    reader: Reader<File>,
-    keep: &Keep,
-    cap_s: u32,
-    refused: &mut Vec<u32>,
-) -> Result<Outcome, Make> {
-    let Summary { flows, expectations, .. } = *reader.summary();
+pub fn make(mut source: Source<'_>, cap_s: u32, refused: &mut Vec<u32>) -> Result<Outcome, Make> {
+    let Summary { flows, expectations, .. } = *source.reader.summary();
     let plan =
         Plan { capacity: Capacity { flows, expectations }, timeouts: Timeouts { age_s: 0, cap_s } };
     refused.resize(flows.div_ceil(32) as usize, 0);
-    let done = restore::restore(&mut Source { reader, keep }, &plan, &mut |_| {}, &mut |index| {
+    let done = restore::restore(&mut source, &plan, &mut |_| {}, &mut |index| {
         if let Some(word) = refused.get_mut((index / 32) as usize) {
             *word |= 1 << (index % 32);
         }
@@ -204,7 +237,7 @@ impl Loaded {
             self.recall_flows(&mut reader, engine, now)?;
         }
         self.recall_words(&mut reader, engine, now)?;
-        if self.rebooted && !self.facts.orderly {
+        if self.rebooted && self.mark.is_none() {
             words.set_unknown_since(WallTime::from_nanos(self.facts.wall_ns));
         }
         words.set(Word::Recalled, 1);
@@ -219,6 +252,9 @@ impl Loaded {
     ) -> Result<(), Fault> {
         let (mut kept, saved_ms) = (0, self.facts.wall_ns / NANOS_PER_MILLI);
         reader.flows(&mut |flow| {
+            if has_ended(flow, &self.ended) {
+                return ControlFlow::Continue(());
+            }
             let is_kept = self.keep.rank(&flow.facts()).is_some();
             let made = is_kept && !self.was_refused(kept);
             kept += u32::from(is_kept);
@@ -236,7 +272,7 @@ impl Loaded {
     pub fn made(&self, each: &mut dyn FnMut(&SavedFlow) -> bool) -> Result<(), Fault> {
         let Some(reader) = self.reader()? else { return Ok(()) };
         let mut index = 0;
-        Source { reader, keep: &self.keep }.flows(&mut |flow| {
+        Source { reader, keep: &self.keep, ended: &self.ended }.flows(&mut |flow| {
             let made = !self.was_refused(index);
             index += 1;
             !made || each(flow)
@@ -261,7 +297,12 @@ impl Loaded {
         engine: &mut Engine<'_>,
         now: Now,
     ) -> Result<(), Fault> {
-        let carried = words_of(reader, CARRIED)?;
+        let mark = self.mark.as_ref().and_then(|mark| files::open(mark).ok());
+        let marked = mark.map(|mut mark| words_of(&mut mark, CARRIED)).transpose()?;
+        let carried = match marked {
+            Some(words) if !words.is_empty() => words,
+            _ => words_of(reader, CARRIED)?,
+        };
         if !carried.is_empty() && engine.import(&carried, now.boot).is_err() {
             log::warn!(
                 "{}: what was owed is of another version, or a daemon left some: not taken over",

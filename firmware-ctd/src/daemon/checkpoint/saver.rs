@@ -8,10 +8,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use super::files::Files;
-use super::{CARRIED, ROUTER, router};
+use super::files::{Draft, FileError, Files};
+use super::{CARRIED, ENDED, ROUTER, router};
 use crate::checkpoint::pair::Slot;
-use crate::checkpoint::{EncodeError, Encoder, EncoderMemory, Facts, Limit, SavedExpect, frame};
+use crate::checkpoint::{
+    EncodeError, Encoder, EncoderMemory, Facts, Limit, SavedExpect, Section, frame,
+};
 use crate::daemon::addresses;
 use crate::daemon::netlink::{self, RequestSocket};
 use crate::daemon::sys::{self, Batch};
@@ -25,8 +27,10 @@ pub mod kind {
     pub const FLOW: u32 = 1;
     /// Words of what is carried beside flows.
     pub const CARRIED: u32 = 2;
+    /// The account of a flow that is in the image and has ended, in words.
+    pub const ENDED: u32 = 3;
     /// That is all.
-    pub const END: u32 = 3;
+    pub const END: u32 = 4;
 }
 
 /// Words of a frame at most, but for its first.
@@ -45,10 +49,12 @@ pub struct Job<'f> {
     pub facts: Facts,
     /// The largest that it may be.
     pub max_bytes: u32,
-    /// The two files.
+    /// Where the files are.
     pub files: &'f Files,
-    /// Which of them.
-    pub slot: Slot,
+    /// Which image to write; none for only the mark.
+    pub slot: Option<Slot>,
+    /// The daemon ends: a mark is written, after the image.
+    pub ends: bool,
     /// What the image before it held: if this one would hold the same, it is not written.
     pub digest: Option<u64>,
     /// Something is owed to a sink: what is carried beside the flows counts as content.
@@ -93,6 +99,8 @@ pub enum Step {
     Encode,
     /// Writing the file.
     Write,
+    /// Writing the mark that it was the last.
+    Mark,
 }
 
 impl Step {
@@ -105,6 +113,7 @@ impl Step {
             Self::HandOver => "handing over",
             Self::Encode => "making the image",
             Self::Write => "writing",
+            Self::Mark => "marking it as the last",
         }
     }
 
@@ -114,7 +123,8 @@ impl Step {
             1 => Self::Start,
             2 => Self::HandOver,
             3 => Self::Encode,
-            _ => Self::Write,
+            4 => Self::Write,
+            _ => Self::Mark,
         }
     }
 }
@@ -178,18 +188,48 @@ fn save(job: &Job<'_>, socket: &mut UnixStream) -> Result<Outcome, (Step, io::Er
         }
         image.take(what, &words[..count]).map_err(at(Step::Encode))?;
     }
-    let (bytes, mut outcome) = image.finish().map_err(at(Step::Encode))?;
-    if job.digest != Some(outcome.digest) {
-        write(job, &bytes).map_err(at(Step::Write))?;
-        outcome.bytes = bytes.len() as u64;
+    std::fs::create_dir_all(job.files.directory()).map_err(at(Step::Write))?;
+    let mut outcome = Outcome::default();
+    let ended = core::mem::take(&mut image.ended);
+    // What is carried stands in the image, if there is one.
+    let mut carried = Vec::new();
+    match job.slot {
+        Some(slot) => {
+            let bytes;
+            (bytes, outcome) = image.finish().map_err(at(Step::Encode))?;
+            if job.digest != Some(outcome.digest) {
+                write(job.files.begin(slot), &bytes).map_err(at(Step::Write))?;
+                outcome.bytes = bytes.len() as u64;
+            }
+        }
+        None => carried = image.carried,
+    }
+    if job.ends {
+        let words = [(CARRIED, &*carried), (ENDED, &*ended)];
+        let bytes = mark(&job.facts, &words, &mut memory).map_err(at(Step::Mark))?;
+        write(job.files.begin_mark(), &bytes).map_err(at(Step::Mark))?;
     }
     Ok(outcome)
 }
 
-/// Puts the image in its place.
-fn write(job: &Job<'_>, bytes: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(job.files.directory())?;
-    let mut draft = job.files.begin(job.slot).map_err(|failed| failed.error)?;
+/// The mark that the image with these facts was the last one, with these words.
+fn mark(
+    facts: &Facts,
+    words: &[(Section, &[u32])],
+    memory: &mut EncoderMemory,
+) -> io::Result<Vec<u8>> {
+    let facts = Facts { orderly: true, ..*facts };
+    let mut encoder =
+        Encoder::new(memory, Vec::new(), &facts, Limit::default()).map_err(unencodable)?;
+    for (section, words) in words {
+        encoder.words(*section, 1, words).map_err(unencodable)?;
+    }
+    Ok(encoder.finish().map_err(unencodable)?.0)
+}
+
+/// Puts an image in its place.
+fn write(draft: Result<Draft<'_>, FileError>, bytes: &[u8]) -> io::Result<()> {
+    let mut draft = draft.map_err(|failed| failed.error)?;
     if let Err(error) = draft.write_all(bytes) {
         // It takes room that the next attempt needs; if it stays, that one removes it.
         let _ = draft.discard();
@@ -209,6 +249,7 @@ struct Image<'m> {
     expectations: u32,
     /// Words that come behind the flows.
     carried: Vec<u32>,
+    ended: Vec<u32>,
     owes: bool,
     allowance_blocks: u32,
 }
@@ -224,6 +265,7 @@ impl<'m> Image<'m> {
             cut: 0,
             expectations: 0,
             carried: Vec::new(),
+            ended: Vec::new(),
             owes: job.owes,
             allowance_blocks: job.allowance_blocks,
         })
@@ -234,6 +276,10 @@ impl<'m> Image<'m> {
             kind::FLOW => self.flow(words),
             kind::CARRIED => {
                 self.carried.extend_from_slice(words);
+                Ok(())
+            }
+            kind::ENDED => {
+                self.ended.extend_from_slice(words);
                 Ok(())
             }
             _ => Err(io::ErrorKind::InvalidData.into()),

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::files;
+use super::files::{self, Files};
+use super::load;
 use crate::checkpoint::{Facts, Fault, FaultKind, Reader, SavedExpect, SavedFlow, Summary};
 use crate::daemon::lines;
 use crate::exit;
@@ -31,7 +32,8 @@ pub fn show(path: &Path, json: bool) -> u8 {
     };
     let mut fault = None;
     let code = print(|out| {
-        let head = if json { head_json(&reader) } else { head_text(&reader) };
+        let ended = reader.facts().orderly || is_marked(path, &reader);
+        let head = if json { head_json(&reader, ended) } else { head_text(&reader, ended) };
         out.write_all(head.as_bytes())?;
         let mut done = Ok(());
         let mut line = |write: &dyn Fn(&mut Text<'_>)| {
@@ -119,8 +121,14 @@ fn pair(out: &mut Text<'_>, text: &str, number: u64) {
     out.number(number);
 }
 
-fn head_text(reader: &Reader<File>) -> String {
-    let Facts { generation, wall_ns, boot_ms, synchronised, orderly, boot_id } = *reader.facts();
+/// Whether a mark beside this image tells that the daemon ended after it.
+fn is_marked(path: &Path, reader: &Reader<File>) -> bool {
+    let directory = path.parent().unwrap_or(path);
+    load::is_mark_of(&Files::new(directory.to_owned()).mark(), reader.facts())
+}
+
+fn head_text(reader: &Reader<File>, ended: bool) -> String {
+    let Facts { generation, wall_ns, boot_ms, synchronised, boot_id, .. } = *reader.facts();
     let Summary { flows, ipv6, expectations, bytes, sections, .. } = reader.summary();
     text::<1024>(|out| {
         pair(out, "generation    ", generation);
@@ -139,7 +147,7 @@ fn head_text(reader: &Reader<File>) -> String {
         say(out, ", after ");
         out.seconds(boot_ms.saturating_mul(NANOS_PER_MILLI));
         say(out, " s\norderly end   ");
-        say(out, if orderly { "yes\n" } else { "no\n" });
+        say(out, if ended { "yes\n" } else { "no\n" });
         pair(out, "flows         ", (*flows).into());
         pair(out, " (", (*ipv6).into());
         pair(out, " IPv6)\nexpectations  ", (*expectations).into());
@@ -154,8 +162,8 @@ fn head_text(reader: &Reader<File>) -> String {
     })
 }
 
-fn head_json(reader: &Reader<File>) -> String {
-    let Facts { generation, wall_ns, boot_ms, synchronised, orderly, boot_id } = *reader.facts();
+fn head_json(reader: &Reader<File>, ended: bool) -> String {
+    let Facts { generation, wall_ns, boot_ms, synchronised, boot_id, .. } = *reader.facts();
     let Summary { flows, ipv6, expectations, bytes, sections, .. } = reader.summary();
     text::<2048>(|out| {
         let bool = |set: bool| if set { "true" } else { "false" };
@@ -168,7 +176,7 @@ fn head_json(reader: &Reader<File>) -> String {
         say(out, ",\"synchronised\":");
         say(out, bool(synchronised));
         say(out, ",\"orderly\":");
-        say(out, bool(orderly));
+        say(out, bool(ended));
         for (name, number) in [
             (",\"flows\":", flows),
             (",\"ipv6\":", ipv6),

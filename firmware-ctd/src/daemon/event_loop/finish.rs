@@ -20,7 +20,7 @@ impl EventLoop<'_> {
         self.deliver(now);
         self.commit();
         if let Some(checkpoints) = &mut self.edge.checkpoints {
-            checkpoints.end(&self.engine, now.boot);
+            checkpoints.end();
         }
         let until = now.boot + FINISH;
         while self.edge.checkpoints.as_ref().is_some_and(Checkpoints::is_busy)

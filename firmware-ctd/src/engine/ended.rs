@@ -1,0 +1,56 @@
+//! Flows that ended since a save began, by their accounts: what is in the image but lives no more,
+//! should the daemon end before the next one.
+//!
+//! Only so many are known by name; with more, the image is not taken for the last one. Flows whose
+//! start is not known have no account and are not noted.
+
+use super::Engine;
+use crate::checkpoint::account;
+use crate::record::Record;
+use crate::table::Key;
+use crate::time::NANOS_PER_MILLI;
+
+/// So many at most.
+const MOST: usize = 256;
+
+/// The accounts, while they are noted.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    accounts: heapless::Vec<u64, MOST>,
+    noted: bool,
+    /// Flows that had begun before.
+    begun: u64,
+}
+
+impl Ended {
+    pub(super) fn note(&mut self, record: &Record) {
+        if !self.noted {
+            return;
+        }
+        let Some(start_ns) = record.start_ns else { return };
+        // The seed is for the table alone.
+        let key = Key::new(&record.orig, record.zone, [0; 2]);
+        self.noted = self.accounts.push(account(&key, start_ns / NANOS_PER_MILLI)).is_ok();
+    }
+}
+
+impl Engine<'_> {
+    /// From here on the accounts of flows that end are noted, for [`Self::ended`].
+    pub fn note_ended(&mut self) {
+        let begun = self.stats.events_new;
+        self.ended = Ended { noted: true, begun, ..Ended::default() };
+    }
+
+    /// Whether flows have begun since [`Self::note_ended`].
+    #[must_use]
+    pub fn has_begun_others(&self) -> bool {
+        self.stats.events_new != self.ended.begun
+    }
+
+    /// The accounts of all flows that were reported as ended since [`Self::note_ended`]; none if
+    /// they are too many.
+    #[must_use]
+    pub fn ended(&self) -> Option<&[u64]> {
+        self.ended.noted.then_some(&self.ended.accounts)
+    }
+}

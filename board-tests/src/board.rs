@@ -312,13 +312,22 @@ impl Board {
         }
     }
 
-    /// Reboots it in order; returns when the kernel is told to, not when it is up.
+    /// Has it do a command whose answer nobody waits for.
+    ///
+    /// # Errors
+    /// When the emulator has ended.
+    pub fn tell(&self, command: &str) -> io::Result<()> {
+        self.channel.tell(command)
+    }
+
+    /// Reboots it in order; returns when the kernel is told to, not when it is up. With `forget`,
+    /// its images are taken away once the daemon has ended.
     ///
     /// # Errors
     /// When it does not.
-    pub fn reboot(&mut self, hosts: &mut Hosts) -> io::Result<()> {
+    pub fn reboot(&mut self, hosts: &mut Hosts, forget: bool) -> io::Result<()> {
         let mark = self.heard();
-        self.channel.tell("reboot")?;
+        self.tell(if forget { "reboot forget" } else { "reboot" })?;
         let limit = Duration::from_secs(60);
         loop {
             self.wait_for(hosts, "shutdown", mark, limit)?;

@@ -57,9 +57,9 @@ fn answer(router: &Router, line: &str) -> Answer {
         ["start"] => done(router.service.start()),
         ["stop"] => stop(router),
         ["signal", name] => signal(router, name),
-        ["reboot"] => {
+        ["reboot", how @ ..] => {
             router.talk.event("shutdown 0 ms: begins");
-            shutdown::now(router);
+            shutdown::now(router, how == ["forget"]);
             Err("the kernel did not reboot".to_owned())
         }
         _ => Err(format!("no such command: {line}")),

@@ -49,7 +49,7 @@ fn answer(router: &Router, line: &str) {
     }
     match words.first() {
         None => return,
-        Some(&"reboot") => return crate::shutdown::now(router),
+        Some(&"reboot") => return crate::shutdown::now(router, false),
         Some(&"help") => words = vec!["--help"],
         Some(_) => {}
     }

@@ -66,6 +66,11 @@ impl Flash {
     }
 }
 
+/// Takes the images away.
+pub(crate) fn forget() -> std::io::Result<()> {
+    fs::read_dir(IMAGES)?.try_for_each(|entry| fs::remove_file(entry?.path()))
+}
+
 /// The block device of the flash partition with that name.
 fn partition(name: &str) -> Result<String, LabError> {
     let list = fs::read_to_string("/proc/mtd").context("reading /proc/mtd")?;

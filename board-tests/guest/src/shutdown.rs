@@ -21,8 +21,8 @@ const SCRIPT: Duration = Duration::from_secs(15);
 /// From SIGTERM to what comes next.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Reboots.
-pub(crate) fn now(router: &Router) {
+/// Reboots; with `forget`, the images are taken away once the daemon has ended.
+pub(crate) fn now(router: &Router, forget: bool) {
     let began = wait::now();
     let tell = |text: &str| {
         router.talk.event(&format!("shutdown {} ms: {text}", began.elapsed().as_millis()));
@@ -36,6 +36,9 @@ pub(crate) fn now(router: &Router) {
     match router.service.stop(SECOND) {
         Some(end) => tell(&format!("the daemon has ended: {end}")),
         None => tell("the daemon has not ended within a second"),
+    }
+    if forget {
+        tell(&crate::flash::forget().map_or_else(|error| error.to_string(), |()| "forgotten".into()));
     }
     if let Err(error) = network::down() {
         tell(&error.to_string());

@@ -7,7 +7,7 @@ use super::kernel::Source;
 
 /// What outlives a reboot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flash {
+pub(super) enum Flash {
     /// malta's flash chip (CFI, 4 MiB, erase blocks of 64 KiB), its partition `User FS` with jffs2.
     Chip,
     /// A virtio disk of so many MiB, empty, that the kernel shows as a flash chip, with jffs2.
@@ -23,6 +23,8 @@ pub struct Model {
     pub name: &'static str,
     /// OpenWrt's name of its architecture.
     pub arch: &'static str,
+    /// Whether the tests run on it when no board is named.
+    pub default_tier: bool,
     /// Whether its first byte is the highest.
     pub big_endian: bool,
     /// The emulator.
@@ -46,6 +48,7 @@ const SECOND_PORT: (&str, &[&str]) = ("/dev/ttyS1", &["-serial", "chardev:channe
 pub const MALTA_BE: Model = Model {
     name: "malta-be",
     arch: "mips_24kc",
+    default_tier: true,
     big_endian: true,
     emulator: "qemu-system-mips",
     machine: &["-M", "malta", "-cpu", "24Kc"],

@@ -31,7 +31,7 @@ use crate::lab::{self, Hosts, Phy, clock};
 use dialogue::{Channel, Console};
 use emulator::Emulator;
 pub use firmware::Firmware;
-pub use model::{MALTA_BE, MODELS, Model};
+pub use model::{AARCH64, MALTA_BE, MODELS, Model};
 
 /// Where the daemon has its images on a board.
 pub const IMAGES: &str = "/etc/firmware-ctd";
@@ -358,4 +358,3 @@ fn target() -> io::Result<PathBuf> {
     });
     found
 }
-

@@ -54,8 +54,8 @@ pub mod stream;
 mod sys;
 mod tuple;
 
-use board_guest::{error, link, netlink, nft};
 pub use board_guest::topology;
+use board_guest::{error, link, netlink, nft};
 use nix::net::if_::if_nametoindex;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;

@@ -32,7 +32,9 @@ pub(crate) fn serve(router: &Arc<Router>) -> Result<(), LabError> {
     let console = OpenOptions::new().read(true).open(CONSOLE).context("opening the console")?;
     let router = Arc::clone(router);
     std::thread::spawn(move || {
-        print("\nType `status`, `flows` or another command of firmware-ctd; `help` has them all.\n");
+        print(
+            "\nType `status`, `flows` or another command of firmware-ctd; `help` has them all.\n",
+        );
         print(PROMPT);
         for line in BufReader::new(console).lines().map_while(Result::ok) {
             answer(&router, &line);

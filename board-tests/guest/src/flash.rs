@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use board_guest::error::{Context, LabError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::options;
 use crate::talk::Talk;
@@ -53,6 +55,29 @@ impl Flash {
         Ok(())
     }
 
+    /// Tells of every file of images that is begun, finished, or put in its place.
+    pub(crate) fn watch(&self, talk: &Arc<Talk>) -> Result<(), LabError> {
+        let events = Inotify::init(InitFlags::IN_CLOEXEC).context("watching the flash")?;
+        let wanted =
+            AddWatchFlags::IN_CREATE | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
+        events.add_watch(IMAGES, wanted).context("watching the flash")?;
+        let talk = Arc::clone(talk);
+        std::thread::spawn(move || {
+            while let Ok(events) = events.read_events() {
+                for event in events {
+                    let name = event.name.unwrap_or_default();
+                    let what = match event.mask {
+                        AddWatchFlags::IN_CREATE => "began",
+                        AddWatchFlags::IN_CLOSE_WRITE => "wrote",
+                        _ => "placed",
+                    };
+                    talk.event(&format!("{what} {}", name.display()));
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// Unmounts it, by force to read-only if somebody still uses it.
     pub(crate) fn unmount(&self) {
         nix::unistd::sync();
@@ -78,7 +103,10 @@ fn partition(name: &str) -> Result<String, LabError> {
     let line = list.lines().find(|line| line.ends_with(&quoted));
     let number = line.and_then(|line| line.strip_prefix("mtd")?.split(':').next());
     let number = number.ok_or_else(|| {
-        LabError::new(format!("looking for the flash {quoted}"), std::io::Error::other(list.clone()))
+        LabError::new(
+            format!("looking for the flash {quoted}"),
+            std::io::Error::other(list.clone()),
+        )
     })?;
     Ok(format!("/dev/mtdblock{number}"))
 }

@@ -106,12 +106,7 @@ impl Links {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn address(
-        &mut self,
-        index: u32,
-        address: IpAddr,
-        prefix: u8,
-    ) -> Result<(), LabError> {
+    pub fn address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<(), LabError> {
         let mut header = vec![family(address), prefix, 0, 0];
         header.extend_from_slice(&index.to_ne_bytes());
         let bytes = octets(address);
@@ -125,12 +120,7 @@ impl Links {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn neighbour(
-        &mut self,
-        index: u32,
-        address: IpAddr,
-        mac: Mac,
-    ) -> Result<(), LabError> {
+    pub fn neighbour(&mut self, index: u32, address: IpAddr, mac: Mac) -> Result<(), LabError> {
         let mut header = vec![family(address), 0, 0, 0];
         header.extend_from_slice(&index.to_ne_bytes());
         header.extend_from_slice(&NUD_PERMANENT.to_ne_bytes());

@@ -75,8 +75,10 @@ fn boot() -> Result<(), LabError> {
     talk.event(&format!("boot {}", mounts::boot_id()?));
     if let Some(flash) = &flash {
         flash.tell(&talk)?;
+        flash.watch(&talk)?;
     }
     let service = Service::new(Arc::clone(&reaper), Arc::clone(&talk), Arc::clone(&journal));
+    talk.event("starting");
     service.start()?;
     if !journal.wait_until_ready(READY) {
         talk.event("not ready");

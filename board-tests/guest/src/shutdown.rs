@@ -38,7 +38,9 @@ pub(crate) fn now(router: &Router, forget: bool) {
         None => tell("the daemon has not ended within a second"),
     }
     if forget {
-        tell(&crate::flash::forget().map_or_else(|error| error.to_string(), |()| "forgotten".into()));
+        tell(
+            &crate::flash::forget().map_or_else(|error| error.to_string(), |()| "forgotten".into()),
+        );
     }
     if let Err(error) = network::down() {
         tell(&error.to_string());

@@ -20,7 +20,10 @@ pub(crate) fn until(
     let began = now();
     while !done() {
         if began.elapsed() > limit {
-            return Err(LabError::new(format!("waiting for {what}"), io::ErrorKind::TimedOut.into()));
+            return Err(LabError::new(
+                format!("waiting for {what}"),
+                io::ErrorKind::TimedOut.into(),
+            ));
         }
         pause();
     }

@@ -60,7 +60,8 @@ fn command(board: &Off) -> Command {
     let Off { model, options, firmware, directory } = board;
     let place = |name: &str| directory.path().join(name).display().to_string();
     let mut command = Command::new(model.emulator);
-    command.args(model.machine).args(["-m", &options.memory_mib.to_string()]);
+    let memory = options.memory_mib.max(model.memory_mib);
+    command.args(model.machine).args(["-m", &memory.to_string()]);
     command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
     command.arg("-kernel").arg(&firmware.kernel).arg("-initrd").arg(&firmware.root);
     command.args(["-append", &kernel_line(board)]);
@@ -83,7 +84,8 @@ fn command(board: &Off) -> Command {
             "dgram,id={name},local.type=unix,local.path={end},remote.type=unix,remote.path={hosts}"
         );
         let mac = text(side.router_mac());
-        let card = format!("virtio-net-{bus},netdev={name},mac={mac},{NO_OFFLOADS}");
+        let boot = if bus == "pci" { ",romfile=" } else { "" };
+        let card = format!("virtio-net-{bus},netdev={name},mac={mac},{NO_OFFLOADS}{boot}");
         command.args(["-netdev", &cable, "-device", &card]);
     }
     command.args(&options.emulator);
@@ -93,7 +95,7 @@ fn command(board: &Off) -> Command {
 /// Frames go over the cables as they are: with their checksums, never merged.
 const NO_OFFLOADS: &str = "csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,\
                            guest_ecn=off,guest_ufo=off,host_tso4=off,host_tso6=off,host_ecn=off,\
-                           host_ufo=off,mrg_rxbuf=off,romfile=";
+                           host_ufo=off,mrg_rxbuf=off";
 
 /// The kernel's command line.
 fn kernel_line(board: &Off) -> String {

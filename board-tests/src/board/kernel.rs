@@ -4,6 +4,8 @@
 //! Kept below the target directory under a key of version and configuration, so that each is built
 //! or fetched once. A lock makes whoever needs one wait for whoever builds it.
 
+mod debian;
+
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -14,12 +16,15 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::firmware::root;
 use super::model::Model;
+pub use debian::Packaged;
 
 /// Where a kernel comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Built with `boards/NAME.config`.
     Built(&'static str),
+    /// Debian's.
+    Debian(Packaged),
 }
 
 /// A module that is loaded at boot.
@@ -48,6 +53,7 @@ impl Kernel {
     pub fn get(model: &Model, say: &mut dyn FnMut(&str)) -> io::Result<Self> {
         match model.kernel {
             Source::Built(name) => build(name, say),
+            Source::Debian(wanted) => debian::get(&wanted, say),
         }
     }
 }
@@ -141,7 +147,7 @@ fn check(fragment: &str, configuration: &Path) -> io::Result<()> {
 }
 
 /// Runs a command to its end; what it prints.
-pub(super) fn carry_out(command: &mut Command) -> io::Result<String> {
+fn carry_out(command: &mut Command) -> io::Result<String> {
     let name = format!("{command:?}");
     let done = command.stdin(Stdio::null()).output();
     let done = done.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;

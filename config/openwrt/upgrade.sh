@@ -4,23 +4,18 @@
 
 add_firmware_ctd_checkpoint() {
 	local filelist="$1"
-	local config=/etc/firmware-ctd.toml
-	local directory file
+	local image
 
 	# Not into backups: the flows would come back weeks later.
 	[ -z "$NEED_IMAGE" ] && [ "$CONF_BACKUP_LIST" != 1 ] || return 0
 
-	directory="$(sed -n '/^\[checkpoint\]/,/^\[/s/^[[:space:]]*directory[[:space:]]*=[[:space:]]*"\(\/[^"]*\)".*/\1/p' "$config")"
-	[ -n "$directory" ] || return 0
+	# Without a daemon, or without checkpoints, there is nothing to carry; it
+	# says so. An image that lies there from before is too old.
+	image="$(/usr/sbin/firmware-ctd checkpoint save --wait 10 | sed -n 's/^image //p')"
 
-	# Older images than that are not worth keeping.
-	/usr/sbin/firmware-ctd checkpoint save --wait 10 || return 0
-
-	for file in "$directory"/a.ckpt "$directory"/b.ckpt; do
-		if [ -f "$file" ] && ! grep -qxF "$file" "$filelist" 2>/dev/null; then
-			echo "$file" >>"$filelist"
-		fi
-	done
+	if [ -n "$image" ] && ! grep -qxF "$image" "$filelist" 2>/dev/null; then
+		echo "$image" >>"$filelist"
+	fi
 	return 0
 }
 

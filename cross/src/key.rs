@@ -151,7 +151,8 @@ pub(crate) fn run(directory: &Path, out: &mut impl Write) -> Result<(), CrossErr
 }
 
 fn write(key: &SecretKey, directory: &Path) -> Result<Files, CrossError> {
-    let secret = directory.join("secret.key");
+    // signify wants that ending.
+    let secret = directory.join("feed.sec");
     let public = directory.join(key.fingerprint().to_string());
     fs::create_dir_all(directory)?;
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret);

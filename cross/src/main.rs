@@ -1,16 +1,21 @@
 //! `cargo cross`: what is shipped, and for which compilers and boards.
 //!
-//! Decides how the shipped binary is built and measured (`size`), which compiler must still build
-//! it (`msrv`), and how it is packed for OpenWrt (`package`, `key`). It does not test what the binary does; `cargo board-tests` does, and calls
-//! this. Each command is one module with one `run`; what they share (cargo, paths, files in TOML)
+//! Decides how the shipped binary is built for boards (`build`) and measured (`size`), which compiler
+//! must still build it (`msrv`), and how it is packed for OpenWrt (`package`, `key`). It does not
+//! test what the binary does; `cargo board-tests` does, and calls this. Each command is one module with one `run`; what they share (cargo, paths, files in TOML)
 //! is in [`workspace`].
 //!
 //! Exit codes are those of sysexits: 0; 1 when a limit is not kept; 64 for wrong usage; 69 when
 //! something needed is not there; 70 when a step failed.
 
+mod arch;
+mod bloat;
+mod build;
 mod debian;
+mod elf;
 mod error;
 mod key;
+mod link;
 mod msrv;
 mod package;
 mod size;
@@ -29,8 +34,17 @@ Checks what is shipped of firmware-ctd.
 
 Usage: cargo cross COMMAND
 
-  size     build the release binary for this machine and hold its size
-           against cross/limits.toml
+  build TARGET... | all
+           build static programs for boards (target/cross/TARGET/PACKAGE)
+    --package NAME  another package of the workspace than firmware-ctd
+    --profile feed  as OpenWrt's feed builds it: dynamic, its own profile
+    --install       install what is missing: zig from PyPI and, as root on
+                    Debian, a Rust with its library's source
+  size [TARGET... | all] [--install]
+           build the release binary for this machine, or for boards, and hold
+           its sizes against cross/limits.toml
+  bloat [TARGET...] [--install]
+           what its bytes are: sections, crates, the largest functions
   msrv     compile the shipped crate with the oldest Rust that it promises
            (rust-version in firmware-ctd/Cargo.toml): rustup's toolchain if it
            is installed, otherwise Debian's packages, unpacked in the target
@@ -52,7 +66,9 @@ with 69 when something needed is missing, with 70 when a step failed.
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
-    Size,
+    Build(build::Options),
+    Size(build::Options),
+    Bloat(build::Options),
     Msrv,
     Package(package::Options),
     Key(PathBuf),
@@ -60,21 +76,28 @@ enum Action {
 }
 
 fn main() -> ExitCode {
+    if link::is_wanted() {
+        return failed(&link::become_linker());
+    }
     match parse(Parser::from_env()).and_then(act) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to tell when standard error is gone; the exit code still tells.
-            let _ = writeln!(io::stderr(), "cross: {error}");
-            ExitCode::from(error.code())
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &CrossError) -> ExitCode {
+    // Nobody is left to tell when standard error is gone; the exit code still tells.
+    let _ = writeln!(io::stderr(), "cross: {error}");
+    ExitCode::from(error.code())
 }
 
 fn act(action: Action) -> Result<(), CrossError> {
     let mut out = io::stdout().lock();
     match action {
         Action::Help => Ok(out.write_all(USAGE.as_bytes())?),
-        Action::Size => size::run(&Workspace::find()?, &mut out),
+        Action::Build(options) => build::run(&Workspace::find()?, &options, &mut out),
+        Action::Size(options) => size::run(&Workspace::find()?, &options, &mut out),
+        Action::Bloat(options) => bloat::run(&Workspace::find()?, &options, &mut out),
         Action::Msrv => msrv::run(&Workspace::find()?, &mut out),
         Action::Package(options) => package::run(&Workspace::find()?, &options, &mut out),
         Action::Key(directory) => key::run(&directory, &mut out),
@@ -85,7 +108,9 @@ fn parse(mut parser: Parser) -> Result<Action, CrossError> {
     let action = match parser.next().map_err(|error| CrossError::Usage(error.to_string()))? {
         Some(Arg::Long("help") | Arg::Short('h')) | None => Action::Help,
         Some(Arg::Value(name)) => match name.to_str() {
-            Some("size") => Action::Size,
+            Some("build") => Action::Build(build::Options::parse(&mut parser)?.named()?),
+            Some("size") => Action::Size(build::Options::parse(&mut parser)?.shipped()?),
+            Some("bloat") => Action::Bloat(build::Options::parse(&mut parser)?.or_smallest()),
             Some("msrv") => Action::Msrv,
             Some("package") => Action::Package(package::Options::parse(&mut parser)?),
             Some("key") => Action::Key(directory(&mut parser)?),
@@ -110,7 +135,7 @@ fn directory(parser: &mut Parser) -> Result<PathBuf, CrossError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, CrossError, USAGE, parse};
+    use super::{Action, CrossError, USAGE, build, parse};
     use lexopt::Parser;
 
     fn of(arguments: &[&str]) -> Result<Action, CrossError> {
@@ -119,7 +144,9 @@ mod tests {
 
     #[test]
     fn each_command_has_its_name() {
-        assert_eq!(of(&["size"]).unwrap(), Action::Size);
+        assert_eq!(of(&["size"]).unwrap(), Action::Size(build::Options::default()));
+        assert!(matches!(of(&["build", "all"]).unwrap(), Action::Build(_)));
+        assert!(matches!(of(&["bloat"]).unwrap(), Action::Bloat(_)));
         assert_eq!(of(&["msrv"]).unwrap(), Action::Msrv);
         assert_eq!(of(&["key", "d"]).unwrap(), Action::Key("d".into()));
         assert!(matches!(of(&["package", "all"]).unwrap(), Action::Package(_)));

@@ -5,10 +5,8 @@
 //! recipe in `cross/openwrt` makes the same package in OpenWrt's build system, for opkg and apk;
 //! tests hold the two together. Packages for apk are made there only.
 
-mod arch;
 mod archive;
 mod control;
-mod elf;
 mod index;
 mod ipk;
 mod options;
@@ -20,13 +18,13 @@ use std::process::Command;
 
 pub(crate) use options::Options;
 
+use crate::arch::Arch;
+use crate::elf::{self, Linkage};
 use crate::error::CrossError;
 use crate::key::SecretKey;
 use crate::workspace::{Workspace, output, text};
-use arch::Arch;
 use archive::Tree;
 use control::Control;
-use elf::Linkage;
 
 /// What is installed besides the program and its configuration: where, with which mode, and the
 /// source.
@@ -50,19 +48,34 @@ struct Common<'a> {
     epoch: u64,
 }
 
+impl<'a> Common<'a> {
+    fn of(workspace: &'a Workspace) -> Result<Self, CrossError> {
+        let of_all = |key| workspace.toml("Cargo.toml", &["workspace", "package", key], text);
+        Ok(Self {
+            workspace,
+            version: of_all("version")?,
+            licence: of_all("license")?,
+            epoch: epoch(workspace)?,
+        })
+    }
+}
+
+/// The package of `program` with the profile of its boards, as it would be written.
+pub(crate) fn bytes(
+    workspace: &Workspace,
+    arch: &Arch,
+    program: &Path,
+) -> Result<Vec<u8>, CrossError> {
+    Ok(make(&Common::of(workspace)?, arch, arch.profile, program)?.1)
+}
+
 /// Makes the packages, then the index of each feed.
 pub(crate) fn run(
     workspace: &Workspace,
     options: &Options,
     out: &mut impl Write,
 ) -> Result<(), CrossError> {
-    let of_all = |key| workspace.toml("Cargo.toml", &["workspace", "package", key], text);
-    let common = Common {
-        workspace,
-        version: of_all("version")?,
-        licence: of_all("license")?,
-        epoch: epoch(workspace)?,
-    };
+    let common = Common::of(workspace)?;
     let key = options.key.as_deref().map(SecretKey::read).transpose()?;
     let feeds = options.feed.clone().unwrap_or_else(|| workspace.target("cross/feed"));
     for arch in &options.arches {
@@ -88,10 +101,24 @@ fn package(
     program: &Path,
     feed: &Path,
 ) -> Result<(PathBuf, usize), CrossError> {
+    let profile = options.profile.as_deref().unwrap_or(arch.profile);
+    let (name, package) = make(common, arch, profile, program)?;
+    let path = feed.join(name);
+    fs::create_dir_all(feed)?;
+    fs::write(&path, &package)?;
+    Ok((path, package.len()))
+}
+
+/// A package: the name of its file, and its bytes.
+fn make(
+    common: &Common<'_>,
+    arch: &Arch,
+    profile: &str,
+    program: &Path,
+) -> Result<(String, Vec<u8>), CrossError> {
     let bytes = fs::read(program)?;
     let linkage = elf::check(&bytes, arch)
         .map_err(|fault| CrossError::Failed(format!("{} {fault}", program.display())))?;
-    let profile = options.profile.as_deref().unwrap_or(arch.profile);
     let control = Control {
         version: &common.version,
         licence: &common.licence,
@@ -100,12 +127,9 @@ fn package(
         epoch: common.epoch,
         installed_size: 0,
     };
-    let path = feed.join(control.file_name());
+    let name = control.file_name();
     let files = files(common.workspace, bytes, profile)?;
-    let package = ipk::pack(&files, &CONFFILES, control)?;
-    fs::create_dir_all(feed)?;
-    fs::write(&path, &package)?;
-    Ok((path, package.len()))
+    Ok((name, ipk::pack(&files, &CONFFILES, control)?))
 }
 
 /// All that is installed.

@@ -23,7 +23,7 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 20] = [
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
@@ -36,6 +36,12 @@ const NEEDS: [Need; 14] = [
     Need { program: "ipfix2csv", package: "python3-ipfix", steps: &["lab"] },
     Need { program: "faketime", package: "faketime", steps: &["lab"] },
     Need { program: "ip", package: "iproute2", steps: &["lab"] },
+    Need { program: "busybox", package: "busybox", steps: &["feed"] },
+    Need { program: "git", package: "git", steps: &["feed"] },
+    Need { program: "make", package: "make", steps: &["feed"] },
+    Need { program: "shellcheck", package: "shellcheck", steps: &["feed"] },
+    Need { program: "signify-openbsd", package: "signify-openbsd", steps: &["feed"] },
+    Need { program: "unshare", package: "util-linux", steps: &["feed"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
     Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },
 ];

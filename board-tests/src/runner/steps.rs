@@ -48,13 +48,14 @@ impl Step {
 }
 
 /// All steps. Limits are several times what each takes on two cores without a build cache.
-pub(super) const STEPS: [Step; 15] = [
+pub(super) const STEPS: [Step; 16] = [
     Step::new("packages", 600, packages::work, "the programs that the other steps need").needed(),
     Step::new("format", 60, format, "rustfmt"),
     Step::new("licences", 120, licences::work, "licences and sources of every dependency"),
     Step::new("clippy", 900, clippy, "lints of all targets, warnings are errors"),
     Step::new("docs", 300, docs, "documentation without warnings"),
     Step::new("unit", 900, unit, "the daemon's unit, property and model tests"),
+    Step::new("feed", 600, feed, "packages and feeds for OpenWrt, and their scripts on a board"),
     Step::new("size", 300, size, "the release binary and its limit"),
     Step::new("config", 60, config, "the shipped configurations, read by that binary"),
     Step::new("lab", 900, lab, "that binary on this kernel: accounts, peers' views, hostile input"),
@@ -92,9 +93,13 @@ fn docs(job: &mut Job<'_>) -> Result<(), Failure> {
 }
 
 fn unit(job: &mut Job<'_>) -> Result<(), Failure> {
-    let packages = ["-p", "firmware-ctd", "-p", "cross"];
-    let mut command = job.cargo(&["test", "--locked", "--no-fail-fast"]);
-    job.run(command.args(packages))
+    job.run(&mut job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "firmware-ctd"]))?;
+    job.run(&mut job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "cross", "--bins"]))
+}
+
+fn feed(job: &mut Job<'_>) -> Result<(), Failure> {
+    let tests = ["--test", "package", "--test", "board"];
+    job.run(job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "cross"]).args(tests))
 }
 
 fn size(job: &mut Job<'_>) -> Result<(), Failure> {

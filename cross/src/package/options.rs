@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use super::arch::{self, ARCHES, Arch};
+use crate::arch::{self, ARCHES, Arch};
 use crate::error::CrossError;
 
 /// What to pack, and where to.

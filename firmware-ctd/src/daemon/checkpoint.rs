@@ -19,6 +19,7 @@ pub mod saver;
 pub mod show;
 
 use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::epoll::Epoll;
@@ -269,6 +270,13 @@ impl Checkpoints {
     #[must_use]
     pub const fn image(&self, place: Place) -> &Image {
         &self.images[index(place)]
+    }
+
+    /// Where the last image in flash is: its directory, and its name there.
+    #[must_use]
+    pub fn last_file(&self) -> (&Path, &'static str) {
+        let place = index(Place::Flash);
+        (self.files[place].directory(), Files::name(self.next[place].0.other()))
     }
 
     /// The plan.

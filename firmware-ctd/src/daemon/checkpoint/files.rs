@@ -100,10 +100,16 @@ impl Files {
     /// Where the image of a slot is.
     #[must_use]
     pub fn path(&self, slot: Slot) -> PathBuf {
-        self.directory.join(match slot {
+        self.directory.join(Self::name(slot))
+    }
+
+    /// Its name in the directory.
+    #[must_use]
+    pub const fn name(slot: Slot) -> &'static str {
+        match slot {
             Slot::A => "a.ckpt",
             Slot::B => "b.ckpt",
-        })
+        }
     }
 
     /// Where the image of a slot is written before it is renamed.

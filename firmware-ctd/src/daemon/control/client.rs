@@ -298,7 +298,9 @@ impl Client {
         match checkpoints.outcome(number) {
             Asked::Waiting if !late => return false,
             Asked::Waiting => room.append(|out| save::under_way(out, *wait)),
-            Asked::Over(image) => room.append(|out| save::over(out, &image)),
+            Asked::Over(image) => {
+                room.append(|out| save::over(out, &image, checkpoints.last_file()))
+            }
         };
         self.state = State::Ending;
         true

@@ -1,5 +1,7 @@
 //! The answers to who asks for a checkpoint.
 
+use std::path::Path;
+
 use super::super::checkpoint::Image;
 use super::super::checkpoint::saver::Step;
 use super::super::lines::bytes;
@@ -26,8 +28,8 @@ pub(super) fn under_way(out: &mut Text<'_>, wait: Duration) {
     out.str(" s; it goes on\n");
 }
 
-/// It is over.
-pub(super) fn over(out: &mut Text<'_>, image: &Image) {
+/// It is over. A line of its own tells programs where the image is.
+pub(super) fn over(out: &mut Text<'_>, image: &Image, file: (&Path, &str)) {
     use core::fmt::Write as _;
     let outcome = &image.outcome;
     if outcome.step != Step::None {
@@ -48,6 +50,8 @@ pub(super) fn over(out: &mut Text<'_>, image: &Image) {
     out.str(", in ");
     out.number(image.took.as_millis_ceil());
     out.str(" ms\n");
+    // It fits: a path of at most 1000 bytes.
+    let _ = writeln!(out, "image {}/{}", file.0.display(), file.1);
     if outcome.cut > 0 {
         out.number(u64::from(outcome.cut));
         out.str(" flows had no room: checkpoint.max_bytes\n");

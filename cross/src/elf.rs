@@ -6,11 +6,11 @@
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endian as _, Endianness, FileKind, elf};
 
-use super::arch::Arch;
+use crate::arch::Arch;
 
 /// What a program needs of the board's C library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Linkage {
+pub(crate) enum Linkage {
     /// Nothing: it has its own.
     Static,
     /// OpenWrt's musl.
@@ -21,13 +21,8 @@ pub(super) enum Linkage {
 ///
 /// # Errors
 /// Why such a board cannot start it.
-pub(super) fn check(program: &[u8], arch: &Arch) -> Result<Linkage, String> {
-    let facts = match FileKind::parse(program) {
-        Ok(FileKind::Elf32) => Facts::of::<elf::FileHeader32<Endianness>>(program),
-        Ok(FileKind::Elf64) => Facts::of::<elf::FileHeader64<Endianness>>(program),
-        Ok(_) | Err(_) => return Err("is no ELF program".to_owned()),
-    };
-    let facts = facts.map_err(|error| format!("is damaged: {error}"))?;
+pub(crate) fn check(program: &[u8], arch: &Arch) -> Result<Linkage, String> {
+    let facts = facts(program)?;
     if !facts.executable {
         return Err("is no executable".to_owned());
     }
@@ -45,22 +40,44 @@ pub(super) fn check(program: &[u8], arch: &Arch) -> Result<Linkage, String> {
     }
 }
 
+/// Bytes of the segments of `program` that can be written to, as they are in memory.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn writable(program: &[u8]) -> Result<u64, String> {
+    facts(program).map(|it| it.writable)
+}
+
+fn facts(program: &[u8]) -> Result<Facts, String> {
+    let facts = match FileKind::parse(program) {
+        Ok(FileKind::Elf32) => Facts::of::<elf::FileHeader32<Endianness>>(program),
+        Ok(FileKind::Elf64) => Facts::of::<elf::FileHeader64<Endianness>>(program),
+        Ok(_) | Err(_) => return Err("is no ELF program".to_owned()),
+    };
+    facts.map_err(|error| format!("is damaged: {error}"))
+}
+
 /// What the header and the program headers say.
 struct Facts {
     executable: bool,
     machine: elf::Machine,
     little_endian: bool,
     interpreter: Option<String>,
+    writable: u64,
 }
 
 impl Facts {
     fn of<E: FileHeader<Endian = Endianness>>(program: &[u8]) -> object::Result<Self> {
         let header = E::parse(program)?;
         let endian = header.endian()?;
-        let mut interpreter = None;
+        let (mut interpreter, mut writable) = (None, 0u64);
         for segment in header.program_headers(endian, program)? {
             if let Some(name) = segment.interpreter(endian, program)? {
                 interpreter = Some(String::from_utf8_lossy(name).into_owned());
+            }
+            let flags = segment.p_flags(endian);
+            if segment.p_type(endian) == elf::PT_LOAD && flags.contains(elf::PF_W) {
+                writable = writable.saturating_add(segment.p_memsz(endian).into());
             }
         }
         Ok(Self {
@@ -68,14 +85,15 @@ impl Facts {
             machine: header.e_machine(endian),
             little_endian: endian.is_little_endian(),
             interpreter,
+            writable,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::arch::{ARCHES, Arch};
     use super::{Linkage, check};
+    use crate::arch::{ARCHES, Arch};
 
     fn arch(name: &str) -> &'static Arch {
         ARCHES.iter().find(|it| it.name == name).unwrap()

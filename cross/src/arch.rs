@@ -21,6 +21,9 @@ pub(crate) struct Arch {
     pub(crate) zig: &'static str,
     /// Zig's name of the least processor.
     pub(crate) cpu: &'static str,
+    /// The program of QEMU that runs such programs here, and the processor that it is to be: one
+    /// that has no more than the boards, so that an instruction too many shows.
+    pub(crate) emulator: [&'static str; 2],
 }
 
 /// Boards with these cores have 64 MB or so.
@@ -39,6 +42,7 @@ pub(crate) const ARCHES: [Arch; 5] = [
         rust: "mips-unknown-linux-musl",
         zig: "mips-linux-musleabi",
         cpu: "mips32r2+soft_float",
+        emulator: ["qemu-mips-static", "24Kc"],
     },
     Arch {
         name: "mipsel_24kc",
@@ -48,6 +52,7 @@ pub(crate) const ARCHES: [Arch; 5] = [
         rust: "mipsel-unknown-linux-musl",
         zig: "mipsel-linux-musleabi",
         cpu: "mips32r2+soft_float",
+        emulator: ["qemu-mipsel-static", "24Kc"],
     },
     Arch {
         name: "arm_cortex-a7",
@@ -57,6 +62,7 @@ pub(crate) const ARCHES: [Arch; 5] = [
         rust: "armv7-unknown-linux-musleabihf",
         zig: "arm-linux-musleabihf",
         cpu: "generic+v7a",
+        emulator: ["qemu-arm-static", "cortex-a7"],
     },
     Arch {
         name: "aarch64_cortex-a53",
@@ -66,6 +72,7 @@ pub(crate) const ARCHES: [Arch; 5] = [
         rust: "aarch64-unknown-linux-musl",
         zig: "aarch64-linux-musl",
         cpu: "generic",
+        emulator: ["qemu-aarch64-static", "cortex-a53"],
     },
     Arch {
         name: "x86_64",
@@ -75,6 +82,7 @@ pub(crate) const ARCHES: [Arch; 5] = [
         rust: "x86_64-unknown-linux-musl",
         zig: "x86_64-linux-musl",
         cpu: "x86_64",
+        emulator: ["qemu-x86_64-static", "qemu64"],
     },
 ];
 

@@ -5,14 +5,15 @@
 //! `feed` is the nearest to that without it. All builds share one target directory, and zig's
 //! compiled C libraries; the finished programs lie in `target/cross`, by OpenWrt's architecture.
 
-mod install;
+pub(crate) mod install;
 mod options;
 mod rust;
 mod zig;
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) use options::{Options, Profile};
@@ -21,6 +22,7 @@ use crate::arch::Arch;
 use crate::elf::{self, Linkage};
 use crate::error::CrossError;
 use crate::link;
+use crate::strip::strip;
 use crate::workspace::{Workspace, carry_out};
 use rust::{Library, Rust};
 
@@ -32,7 +34,7 @@ pub(crate) fn run(
 ) -> Result<(), CrossError> {
     for arch in &options.arches {
         let tools = Tools::find(workspace, arch, options.install, out)?;
-        write!(out, "{}: {} with {}: ", arch.name, options.package, tools.rust.name())?;
+        write!(out, "{}: {} with {}: ", arch.name, options.package, tools.name())?;
         out.flush()?;
         let path = build(workspace, &tools, arch, options)?;
         writeln!(out, "{} bytes, {}", fs::metadata(&path)?.len(), path.display())?;
@@ -64,6 +66,11 @@ impl Tools {
         Ok(Self { rust, zig: zig::program(may_install, out)? })
     }
 
+    /// What they are, for people.
+    pub(crate) fn name(&self) -> String {
+        self.rust.name()
+    }
+
     /// Its cargo with `verb`, for `arch` and in `profile`.
     pub(crate) fn cargo(
         &self,
@@ -74,16 +81,19 @@ impl Tools {
         let mut cargo = self.rust.cargo(workspace, &workspace.target("cross/build"));
         link::prepare(&mut cargo, &self.zig, arch)?;
         zig::keep_compiled(&mut cargo)?;
-        let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", link::variable(arch.rust));
-        cargo.env(flags, rustflags(profile));
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(profile));
         cargo.args([verb, "--locked", "--quiet", "--target", arch.rust]);
         cargo.args(["--profile", cargo_profile(profile)]);
         if self.rust.library() == Library::Source {
-            cargo.args(["-Z", "build-std=std,panic_abort"]);
-            // The feed's own library is built as Rust builds it.
-            if profile == Profile::Release {
-                cargo.args(["-Z", "build-std-features=optimize_for_size"]);
-            }
+            match profile {
+                Profile::Release => cargo.args([
+                    "-Zbuild-std=std,panic_abort",
+                    "-Zbuild-std-features=optimize_for_size",
+                ]),
+                // The feed's own library is built as Rust builds it.
+                Profile::Feed => cargo.args(["-Zbuild-std=std"]),
+                Profile::Test => cargo.args(["-Zbuild-std=std,test"]),
+            };
         }
         Ok(cargo)
     }
@@ -93,17 +103,30 @@ const fn cargo_profile(profile: Profile) -> &'static str {
     match profile {
         Profile::Release => "release",
         Profile::Feed => "openwrt",
+        Profile::Test => "cross-test",
     }
 }
 
-/// Zig has the C library and the start files, so rustc is not to look for its own.
-const fn rustflags(profile: Profile) -> &'static str {
+/// Zig has the C library and the start files, so rustc is not to look for its own. A program that
+/// aborts when it panics needs no tables for unwinding, a twentieth of it. Paths of this machine
+/// are left out: all machines build the same bytes.
+fn rustflags(profile: Profile) -> String {
+    let mut flags = vec!["-Clink-self-contained=no".to_owned()];
     match profile {
-        Profile::Release => {
-            "-C target-feature=+crt-static -C link-self-contained=no -C relocation-model=static"
-        }
-        Profile::Feed => "-C target-feature=-crt-static -C link-self-contained=no",
+        Profile::Release => flags.push("-Cforce-unwind-tables=no".to_owned()),
+        Profile::Feed | Profile::Test => {}
     }
+    if profile == Profile::Feed {
+        flags.push("-Ctarget-feature=-crt-static".to_owned());
+    } else {
+        flags.extend(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"].map(Into::into));
+    }
+    let home = |name| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    if let Some(cargo) = home("CARGO_HOME").or_else(|| home("HOME").map(|it| it.join(".cargo"))) {
+        let sources = cargo.join("registry/src");
+        flags.push(format!("--remap-path-prefix={}=", sources.display()));
+    }
+    flags.join("\x1f")
 }
 
 /// Builds one program, looks whether it is what it should be, and puts it where it is looked for.
@@ -117,14 +140,24 @@ fn build(
     let mut cargo = tools.cargo(workspace, "build", (arch, options.profile))?;
     carry_out(cargo.args(["--package", package, "--bin", package]))?;
     let built = built(workspace, arch, options);
-    check(&built, arch, options.profile)?;
+    let program = finished(fs::read(&built)?, arch, options.profile)
+        .map_err(|fault| CrossError::Failed(format!("{} {fault}", built.display())))?;
     let place = place(workspace, arch, options.profile);
     fs::create_dir_all(&place)?;
     let part = place.join(format!(".{package}.part"));
-    fs::copy(&built, &part)?;
+    fs::write(&part, program)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o755))?;
     let path = place.join(package);
     fs::rename(&part, &path)?;
     Ok(path)
+}
+
+/// The release build for this machine.
+pub(crate) fn own(workspace: &Workspace) -> Result<PathBuf, CrossError> {
+    let mut cargo = workspace.cargo(&workspace.target(""));
+    cargo.args(["build", "--release", "--locked", "--quiet", "-p", "firmware-ctd"]);
+    carry_out(cargo.args(["--bin", "firmware-ctd"]))?;
+    Ok(workspace.target("release/firmware-ctd"))
 }
 
 /// The program with its symbols, in the build directory.
@@ -152,19 +185,20 @@ pub(crate) fn place(workspace: &Workspace, arch: &Arch, profile: Profile) -> Pat
     let place = workspace.target("cross").join(arch.name);
     match profile {
         Profile::Release => place,
-        Profile::Feed => place.join("feed"),
+        Profile::Feed | Profile::Test => place.join(cargo_profile(profile)),
     }
 }
 
-/// Whether a board of that architecture can start it.
-fn check(program: &Path, arch: &Arch, profile: Profile) -> Result<(), CrossError> {
+/// What is put on a board: nothing that it does not load, and only if such a board can start it.
+fn finished(mut program: Vec<u8>, arch: &Arch, profile: Profile) -> Result<Vec<u8>, String> {
     let wanted = match profile {
-        Profile::Release => Linkage::Static,
+        Profile::Release | Profile::Test => Linkage::Static,
         Profile::Feed => Linkage::Musl,
     };
-    match elf::check(&fs::read(program)?, arch) {
-        Ok(linkage) if linkage == wanted => Ok(()),
-        Ok(_) => Err(CrossError::Failed(format!("{} is not {wanted:?}", program.display()))),
-        Err(fault) => Err(CrossError::Failed(format!("{} {fault}", program.display()))),
+    let linkage = elf::check(&program, arch)?;
+    if linkage != wanted {
+        return Err(format!("is {linkage:?}, not {wanted:?}"));
     }
+    strip(&mut program)?;
+    Ok(program)
 }

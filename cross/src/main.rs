@@ -13,12 +13,14 @@ mod bloat;
 mod build;
 mod debian;
 mod elf;
+mod emulate;
 mod error;
 mod key;
 mod link;
 mod msrv;
 mod package;
 mod size;
+mod strip;
 mod workspace;
 
 use std::io::{self, Write};
@@ -45,6 +47,11 @@ Usage: cargo cross COMMAND
            its sizes against cross/limits.toml
   bloat [TARGET...] [--install]
            what its bytes are: sections, crates, the largest functions
+  smoke TARGET... | all [--install]
+           build, and run the programs under QEMU: version, configurations, a
+           checkpoint; what they print must be what this machine's prints
+  test TARGET... | all [--install]
+           the daemon's unit tests, compiled for boards, under QEMU
   msrv     compile the shipped crate with the oldest Rust that it promises
            (rust-version in firmware-ctd/Cargo.toml): rustup's toolchain if it
            is installed, otherwise Debian's packages, unpacked in the target
@@ -69,6 +76,8 @@ enum Action {
     Build(build::Options),
     Size(build::Options),
     Bloat(build::Options),
+    Smoke(build::Options),
+    Test(build::Options),
     Msrv,
     Package(package::Options),
     Key(PathBuf),
@@ -98,6 +107,8 @@ fn act(action: Action) -> Result<(), CrossError> {
         Action::Build(options) => build::run(&Workspace::find()?, &options, &mut out),
         Action::Size(options) => size::run(&Workspace::find()?, &options, &mut out),
         Action::Bloat(options) => bloat::run(&Workspace::find()?, &options, &mut out),
+        Action::Smoke(options) => emulate::smoke(&Workspace::find()?, &options, &mut out),
+        Action::Test(options) => emulate::test(&Workspace::find()?, &options, &mut out),
         Action::Msrv => msrv::run(&Workspace::find()?, &mut out),
         Action::Package(options) => package::run(&Workspace::find()?, &options, &mut out),
         Action::Key(directory) => key::run(&directory, &mut out),
@@ -111,6 +122,8 @@ fn parse(mut parser: Parser) -> Result<Action, CrossError> {
             Some("build") => Action::Build(build::Options::parse(&mut parser)?.named()?),
             Some("size") => Action::Size(build::Options::parse(&mut parser)?.shipped()?),
             Some("bloat") => Action::Bloat(build::Options::parse(&mut parser)?.or_smallest()),
+            Some("smoke") => Action::Smoke(build::Options::parse(&mut parser)?.shipped()?.named()?),
+            Some("test") => Action::Test(build::Options::parse(&mut parser)?.shipped()?.named()?),
             Some("msrv") => Action::Msrv,
             Some("package") => Action::Package(package::Options::parse(&mut parser)?),
             Some("key") => Action::Key(directory(&mut parser)?),

@@ -16,7 +16,7 @@ use crate::build;
 use crate::elf;
 use crate::error::CrossError;
 use crate::package;
-use crate::workspace::{Workspace, carry_out, integer, output};
+use crate::workspace::{Workspace, integer, output};
 
 /// A measured figure and what it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,7 @@ pub(crate) fn run(
 /// The binary of this machine.
 fn own(workspace: &Workspace) -> Result<Row, CrossError> {
     let target = host(workspace)?;
-    let mut cargo = workspace.cargo(&workspace.target(""));
-    cargo.args(["build", "--release", "--locked", "--quiet", "-p", "firmware-ctd"]);
-    carry_out(cargo.args(["--bin", "firmware-ctd"]))?;
-    row(workspace, &target, &workspace.target("release/firmware-ctd"), None)
+    row(workspace, &target, &build::own(workspace)?, None)
 }
 
 /// The built binary of a board.

@@ -1,29 +1,17 @@
 //! `firmware-ctd` makes a router's connection tracking dependable.
 //!
-//! The core is sans-IO: [`wire`], [`table`] and [`engine`] never open, read, sleep, log or ask
-//! for the time. Time and randomness are parameters; the same inputs give the same outputs. The
+//! The core is sans-IO and a crate of its own, `firmware_ctd_core`; its modules are found here too:
+//! [`wire`], [`table`] and [`engine`] never open, read, sleep, log or ask for the time. The
 //! edge ([`daemon`]) is one thread around one epoll and does all the input and output.
 //!
 //! `unsafe` stands in one file only, `daemon/sys.rs`.
 
-pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod daemon;
-pub mod engine;
 pub mod exit;
-pub mod filter;
-pub mod hash;
-pub mod ipfix;
-pub mod losses;
-pub mod nearest;
-pub mod pressure;
-pub mod probe;
-pub mod record;
-pub mod restore;
-pub mod retry;
-pub mod stats;
-pub mod table;
-pub mod time;
-pub mod wire;
-mod words;
+
+pub use firmware_ctd_core::{
+    checkpoint, engine, filter, hash, ipfix, losses, nearest, pressure, probe, record, restore,
+    retry, stats, table, time, wire, words,
+};

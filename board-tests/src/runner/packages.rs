@@ -23,7 +23,7 @@ struct Need {
     steps: &'static [&'static str],
 }
 
-const NEEDS: [Need; 20] = [
+const NEEDS: [Need; 21] = [
     Need { program: "conntrack", package: "conntrack", steps: &["lab"] },
     Need { program: "conntrackd", package: "conntrackd", steps: &["lab", "peers"] },
     Need { program: "ulogd", package: "ulogd2", steps: &["lab", "peers"] },
@@ -43,6 +43,7 @@ const NEEDS: [Need; 20] = [
     Need { program: "signify-openbsd", package: "signify-openbsd", steps: &["feed"] },
     Need { program: "unshare", package: "util-linux", steps: &["feed"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
+    Need { program: "qemu-mips-static", package: "qemu-user-static", steps: &["cross"] },
     Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },
 ];
 

@@ -67,6 +67,12 @@ pub(super) const STEPS: [Step; 16] = [
         openwrt,
         "the unit tests in the profile of OpenWrt's feed, and a demo",
     ),
+    Step::new(
+        "cross",
+        900,
+        cross,
+        "programs for five boards: sizes, and runs under QEMU, unit tests on big-endian MIPS",
+    ),
     Step::new("fuzz", 600, fuzz, "each fuzz target for half a minute").slow(),
     Step::new("msrv", 600, msrv, "the shipped crate with the oldest Rust").slow(),
     Step::new("tidy", 60, tidy, "no file too long, no lint switched off without a reason"),
@@ -94,6 +100,7 @@ fn docs(job: &mut Job<'_>) -> Result<(), Failure> {
 
 fn unit(job: &mut Job<'_>) -> Result<(), Failure> {
     job.run(&mut job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "firmware-ctd"]))?;
+    job.run(&mut job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "firmware-ctd-core"]))?;
     job.run(&mut job.cargo(&["test", "--locked", "--no-fail-fast", "-p", "cross", "--bins"]))
 }
 
@@ -110,6 +117,16 @@ fn size(job: &mut Job<'_>) -> Result<(), Failure> {
 fn msrv(job: &mut Job<'_>) -> Result<(), Failure> {
     job.run(&mut job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--", "msrv"]))?;
     job.tell("checking firmware-ctd")
+}
+
+/// What is missing of Rust and zig, `cargo cross` installs itself.
+fn cross(job: &mut Job<'_>) -> Result<(), Failure> {
+    for arguments in [["size", "all"], ["smoke", "all"], ["test", "mips_24kc"]] {
+        let mut command = job.cargo(&["run", "--locked", "--quiet", "-p", "cross", "--"]);
+        job.run(command.args(arguments).arg("--install"))?;
+    }
+    // The table of sizes: names with a blank behind.
+    ["target ", "_24kc ", "_cortex-", "x86_64 "].iter().try_for_each(|word| job.tell(word))
 }
 
 /// Each file by itself, and each board's file on top of the general one.
@@ -152,8 +169,9 @@ fn bench(job: &mut Job<'_>) -> Result<(), Failure> {
 /// OpenWrt's feed overrides the release profile; what it builds is tested as it is built there.
 fn openwrt(job: &mut Job<'_>) -> Result<(), Failure> {
     let common = ["--profile", "openwrt", "--locked", "-p", "firmware-ctd"];
+    let core = ["-p", "firmware-ctd-core"];
     job.run(job.cargo(&["build", "--bin", "firmware-ctd"]).args(common))?;
-    job.run(job.cargo(&["test", "--lib", "--no-fail-fast"]).args(common))?;
+    job.run(job.cargo(&["test", "--lib", "--no-fail-fast"]).args(common).args(core))?;
     let daemon = job.target("openwrt/firmware-ctd").display().to_string();
     job.run(job.cargo(&["demo", "--daemon", &daemon]).args(SHORT_DEMO))
 }

@@ -13,6 +13,8 @@ pub(crate) enum Profile {
     Release,
     /// As OpenWrt's feed builds it: its own profile, with the board's C library.
     Feed,
+    /// For tests: panics unwind, arithmetic is checked.
+    Test,
 }
 
 /// What to build.
@@ -75,7 +77,8 @@ impl Options {
         let usual = Self::default();
         if (&self.package, self.profile) != (&usual.package, usual.profile) {
             return Err(CrossError::Usage(
-                "limits are of firmware-ctd as it is shipped".to_owned(),
+                "this is about firmware-ctd as it is shipped: no --package, no --profile"
+                    .to_owned(),
             ));
         }
         Ok(self)

@@ -8,8 +8,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::install;
 use crate::error::CrossError;
-use crate::workspace::carry_out;
+use crate::workspace::{carry_out, output};
 
 const VERSION: &str = "0.17.1";
 
@@ -39,6 +40,9 @@ pub(crate) fn program(install: bool, out: &mut impl Write) -> Result<PathBuf, Cr
             place.display()
         )));
     }
+    if !has_venv() {
+        install::debian(&["python3-venv"], out)?;
+    }
     fs::create_dir_all(&cache)?;
     // Two builds at a time: the second waits, and finds what the first has fetched.
     let lock = File::create(cache.join("zig.lock"))?;
@@ -66,6 +70,11 @@ fn inside(place: &Path) -> Option<PathBuf> {
     programs.find(|it| it.is_file())
 }
 
+/// Whether Python can make an environment with pip in it; Debian has that in a package of its own.
+fn has_venv() -> bool {
+    output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok()
+}
+
 /// Into a directory beside, which takes its name only when it is whole.
 fn fetch(place: &Path) -> Result<(), CrossError> {
     let part = place.with_extension("part");
@@ -73,9 +82,7 @@ fn fetch(place: &Path) -> Result<(), CrossError> {
         fs::remove_dir_all(&part)?;
     }
     let mut python = Command::new("python3");
-    carry_out(python.args(["-m", "venv"]).arg(&part)).map_err(|error| {
-        CrossError::Missing(format!("{error}; Debian has it in python3-venv, --install as root"))
-    })?;
+    carry_out(python.args(["-m", "venv"]).arg(&part))?;
     let mut pip = Command::new("timeout");
     pip.args(["--kill-after=5", LIMIT_S]).arg(part.join("bin/pip"));
     pip.args(["--quiet", "--disable-pip-version-check", "install", "--only-binary=:all:"]);

@@ -11,19 +11,19 @@ use crate::wire::L4;
 /// All stores before it are in memory before those after it, should the process be killed between
 /// them. (What the processor has carried out is seen by others in any case.)
 #[inline]
-pub(crate) fn settle() {
+pub fn settle() {
     compiler_fence(Ordering::SeqCst);
 }
 
 /// A 64-bit number, low word first.
 #[inline]
-pub(crate) fn get_u64(words: &[u32], at: usize) -> u64 {
+pub fn get_u64(words: &[u32], at: usize) -> u64 {
     u64::from(words[at + 1]) << 32 | u64::from(words[at])
 }
 
 /// Stores a 64-bit number, low word first.
 #[inline]
-pub(crate) fn put_u64(words: &mut [u32], at: usize, value: u64) {
+pub fn put_u64(words: &mut [u32], at: usize, value: u64) {
     let [low, high] = halves(value);
     words[at] = low;
     words[at + 1] = high;
@@ -32,38 +32,38 @@ pub(crate) fn put_u64(words: &mut [u32], at: usize, value: u64) {
 /// Both halves of a number, low first.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "splits a number into its halves")]
-pub(crate) const fn halves(value: u64) -> [u32; 2] {
+pub const fn halves(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
 }
 
 /// Words as they lie in this machine's memory: for processes of one machine. `bytes` has four for each.
-pub(crate) fn to_raw(words: &[u32], bytes: &mut [u8]) {
+pub fn to_raw(words: &[u32], bytes: &mut [u8]) {
     for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
         chunk.copy_from_slice(&word.to_ne_bytes());
     }
 }
 
 /// The reverse of [`to_raw`].
-pub(crate) fn of_raw(bytes: &[u8], words: &mut [u32]) {
+pub fn of_raw(bytes: &[u8], words: &mut [u32]) {
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
         *word = u32::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
     }
 }
 
 /// The lower half of a word.
-pub(crate) fn low_half(word: u32) -> u16 {
+pub fn low_half(word: u32) -> u16 {
     let [_, _, a, b] = word.to_be_bytes();
     u16::from_be_bytes([a, b])
 }
 
 /// The upper half of a word.
-pub(crate) fn high_half(word: u32) -> u16 {
+pub fn high_half(word: u32) -> u16 {
     let [a, b, _, _] = word.to_be_bytes();
     u16::from_be_bytes([a, b])
 }
 
 /// Sixteen bytes as words.
-pub(crate) fn of_bytes(bytes: [u8; 16]) -> [u32; 4] {
+pub fn of_bytes(bytes: [u8; 16]) -> [u32; 4] {
     let mut words = [0; 4];
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
         *word = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
@@ -72,7 +72,7 @@ pub(crate) fn of_bytes(bytes: [u8; 16]) -> [u32; 4] {
 }
 
 /// The sixteen bytes whose words these are.
-pub(crate) fn to_bytes(words: [u32; 4]) -> [u8; 16] {
+pub fn to_bytes(words: [u32; 4]) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
         chunk.copy_from_slice(&word.to_be_bytes());
@@ -82,7 +82,7 @@ pub(crate) fn to_bytes(words: [u32; 4]) -> [u8; 16] {
 
 /// The first four bytes of an address, and the other twelve of an IPv6 one.
 #[inline]
-pub(crate) fn of_address(address: IpAddr) -> (u32, [u32; 3]) {
+pub fn of_address(address: IpAddr) -> (u32, [u32; 3]) {
     match address {
         IpAddr::V4(v4) => (v4.to_bits(), [0; 3]),
         IpAddr::V6(v6) => {
@@ -98,7 +98,7 @@ fn word(bits: u128, shift: u32) -> u32 {
 }
 
 /// The address whose words these are.
-pub(crate) fn to_address(ipv6: bool, first: u32, rest: [u32; 3]) -> IpAddr {
+pub fn to_address(ipv6: bool, first: u32, rest: [u32; 3]) -> IpAddr {
     if !ipv6 {
         return IpAddr::V4(Ipv4Addr::from_bits(first));
     }
@@ -112,7 +112,7 @@ const L4_ICMP: u32 = 2;
 
 /// Which kind of layer 4 identification it is (two bits), and its word.
 #[inline]
-pub(crate) fn of_l4(l4: L4) -> (u32, u32) {
+pub fn of_l4(l4: L4) -> (u32, u32) {
     match l4 {
         L4::None => (L4_NONE, 0),
         L4::Ports { src, dst } => (L4_PORTS, u32::from(src) << 16 | u32::from(dst)),
@@ -123,7 +123,7 @@ pub(crate) fn of_l4(l4: L4) -> (u32, u32) {
 }
 
 /// The layer 4 identification of this kind (its two lowest bits) whose word this is.
-pub(crate) fn to_l4(kind: u32, word: u32) -> L4 {
+pub fn to_l4(kind: u32, word: u32) -> L4 {
     let [_, _, icmp_kind, icmp_code] = word.to_be_bytes();
     match kind & 3 {
         L4_PORTS => L4::Ports { src: high_half(word), dst: low_half(word) },

@@ -352,9 +352,8 @@ pub fn cache() -> io::Result<PathBuf> {
 /// The target directory of this program.
 fn target() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let found = program.ancestors().find(|it| it.join("CACHEDIR.TAG").exists());
-    let found = found.map(Path::to_owned).ok_or_else(|| {
-        io::Error::other(format!("{} lies in no target directory", program.display()))
-    });
-    found
+    // target/debug/demo, or target/debug/deps/boards-0123.
+    let profile = program.ancestors().skip(1).find(|it| !it.ends_with("deps"));
+    let target = profile.and_then(Path::parent).map(Path::to_owned);
+    target.ok_or_else(|| io::Error::other(format!("{} lies nowhere", program.display())))
 }

@@ -65,7 +65,8 @@ pub(super) fn root() -> PathBuf {
 
 /// A program for that architecture.
 fn program(arch: &str, package: &str) -> io::Result<PathBuf> {
-    cargo(&["run", "--locked", "-q", "-p", "cross", "--", "build", arch, "--package", package])?;
+    let words = ["run", "--locked", "-q", "-p", "cross", "--", "build", arch, "--package", package];
+    cargo(&[&words[..], &["--install"]].concat())?;
     Ok(super::target()?.join("cross").join(arch).join(package))
 }
 

@@ -16,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::firmware::root;
 use super::model::Model;
+use crate::load::sys;
 pub use debian::Packaged;
 
 /// Where a kernel comes from.
@@ -149,6 +150,8 @@ fn check(fragment: &str, configuration: &Path) -> io::Result<()> {
 /// Runs a command to its end; what it prints.
 fn carry_out(command: &mut Command) -> io::Result<String> {
     let name = format!("{command:?}");
+    // It ends with whoever wants it.
+    sys::prepare(command, None);
     let done = command.stdin(Stdio::null()).output();
     let done = done.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
     if done.status.success() {

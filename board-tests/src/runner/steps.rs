@@ -48,7 +48,7 @@ impl Step {
 }
 
 /// All steps. Limits are several times what each takes on two cores without a build cache.
-pub(super) const STEPS: [Step; 16] = [
+pub(super) const STEPS: [Step; 18] = [
     Step::new("packages", 600, packages::work, "the programs that the other steps need").needed(),
     Step::new("format", 60, format, "rustfmt"),
     Step::new("licences", 120, licences::work, "licences and sources of every dependency"),
@@ -72,6 +72,12 @@ pub(super) const STEPS: [Step; 16] = [
         900,
         cross,
         "programs for five boards: sizes, and runs under QEMU, unit tests on big-endian MIPS",
+    ),
+    Step::new(
+        "boards",
+        2400,
+        boards,
+        "emulated routers: accounts, reboots, power cuts, memory, cost; and cargo demo board",
     ),
     Step::new("fuzz", 600, fuzz, "each fuzz target for half a minute").slow(),
     Step::new("msrv", 600, msrv, "the shipped crate with the oldest Rust").slow(),
@@ -174,6 +180,16 @@ fn openwrt(job: &mut Job<'_>) -> Result<(), Failure> {
     job.run(job.cargo(&["test", "--lib", "--no-fail-fast"]).args(common).args(core))?;
     let daemon = job.target("openwrt/firmware-ctd").display().to_string();
     job.run(job.cargo(&["demo", "--daemon", &daemon]).args(SHORT_DEMO))
+}
+
+fn boards(job: &mut Job<'_>) -> Result<(), Failure> {
+    let mut command = job.cargo(&["test", "--locked", "-p", "board-tests", "--test", "boards"]);
+    if job.all_boards() {
+        command.env("BOARDS", "all");
+    }
+    job.run(command.env("FIRMWARE_CTD", job.daemon()).args(["--", "--nocapture"]))?;
+    job.run(&mut job.cargo(&["demo", "board"]))?;
+    job.tell("measured: ")
 }
 
 /// Every target at once: each is one thread.

@@ -312,12 +312,21 @@ impl Board {
         }
     }
 
-    /// Has it do a command whose answer nobody waits for.
+    /// Has it begin a command, whose answer is not waited for: ask for nothing until it has come
+    /// ([`Self::answer`]), or until the power was cut.
     ///
     /// # Errors
     /// When the emulator has ended.
     pub fn tell(&self, command: &str) -> io::Result<()> {
         self.channel.tell(command)
+    }
+
+    /// The answer to what it was told.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn answer(&self) -> io::Result<Vec<String>> {
+        self.channel.answer(ANSWER).map_err(|error| self.complaint(&error.to_string()))
     }
 
     /// Reboots it in order; returns when the kernel is told to, not when it is up. With `forget`,

@@ -2,7 +2,7 @@
 //! 2 GiB, where MIPS has its user segment) and those of the kernel.
 //!
 //! The counts stand in a file that the emulator and whoever watches it have in their memory: two
-//! 64-bit numbers in the machine's byte order, programs first. `-plugin libboard_counter.so,file=F`,
+//! 64-bit numbers in the machine's byte order, programs first. `-plugin libboard_counter.so,counts=F`,
 //! where F has 16 bytes at least. A block of instructions is counted when it begins, so one that is
 //! left by an exception counts whole. Limits: one processor; MIPS.
 //!
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     let count = usize::try_from(count).unwrap_or(0);
     // SAFETY: the emulator gives `count` strings that live until this returns.
     let mut words = (0..count).map(|n| unsafe { CStr::from_ptr(*arguments.add(n)) });
-    let file = words.find_map(|word| word.to_str().ok()?.strip_prefix("file="));
+    let file = words.find_map(|word| word.to_str().ok()?.strip_prefix("counts="));
     let Some(counts) = file.and_then(shared) else { return 1 };
     COUNTS.store(counts, Ordering::Release);
     // SAFETY: the callback lives as long as the plugin.

@@ -53,6 +53,11 @@ pub(crate) fn interfaces(options: &Options) -> Result<(), LabError> {
                 links.neighbour(index, address, place.mac)?;
             }
         }
+        // It takes no IPv6 packet before.
+        let state = format!("/sys/class/net/{name}/operstate");
+        wait::until(&format!("{name} to be up"), Duration::from_secs(10), || {
+            fs::read_to_string(&state).is_ok_and(|text| text.trim() == "up")
+        })?;
     }
     Ok(())
 }

@@ -177,19 +177,24 @@ impl Channel {
         self.heard.lock().events.clone()
     }
 
-    /// Says a command whose end is not waited for.
+    /// Says a command; [`Self::answer`] waits for its end.
     pub(super) fn tell(&self, command: &str) -> io::Result<()> {
+        self.heard.change(|heard| {
+            heard.lines.clear();
+            heard.done = None;
+        });
         let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
         port.write_all(format!("{command}\n").as_bytes())
     }
 
     /// Says a command; the answer.
     pub(super) fn ask(&self, command: &str, limit: Duration) -> io::Result<Vec<String>> {
-        self.heard.change(|heard| {
-            heard.lines.clear();
-            heard.done = None;
-        });
         self.tell(command)?;
+        self.answer(limit)
+    }
+
+    /// The answer to the last command.
+    pub(super) fn answer(&self, limit: Duration) -> io::Result<Vec<String>> {
         let answer = self.heard.wait(limit, |heard| match heard.done.take() {
             Some(Ok(())) => Some(Ok(std::mem::take(&mut heard.lines))),
             Some(Err(why)) => Some(Err(io::Error::other(why))),

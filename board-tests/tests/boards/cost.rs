@@ -81,7 +81,7 @@ fn events(status: &Status) -> u64 {
 
 pub(crate) fn instructions(model: &'static Model) -> Outcome {
     let counter = Counter::new()?;
-    let word = format!("{},file={}", plugin()?.display(), counter.0.path().display());
+    let word = format!("{},counts={}", plugin()?.display(), counter.0.path().display());
     let emulator = vec!["-plugin".to_owned(), word];
     let options = Options { emulator, ..Options::default() };
     let (off, mut hosts) = Off::new(model, &firmware(model, "small-64mb")?, &options)?;

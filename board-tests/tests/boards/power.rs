@@ -67,7 +67,7 @@ pub(crate) fn cuts(model: &'static Model) -> Outcome {
     let began = clock::now();
     board.wait_for(&mut hosts, "placed", mark, PATIENCE)?;
     let took = began.elapsed();
-    board.wait_for_log(&mut hosts, "", 0)?;
+    board.answer()?;
 
     let mut random = Random::new(5);
     let mut before = newest(&board)?;

@@ -29,8 +29,8 @@ pub(crate) fn run(
     options: &build::Options,
     out: &mut impl Write,
 ) -> Result<(), CrossError> {
-    for arch in &options.arches {
-        let program = build::with_symbols(workspace, arch, options, out)?;
+    let programs = build::with_symbols(workspace, options, out)?;
+    for (arch, program) in options.arches.iter().zip(programs) {
         let bytes = fs::read(&program)?;
         let contents = Contents::read(&bytes)
             .map_err(|error| CrossError::Failed(format!("{}: {error}", program.display())))?;

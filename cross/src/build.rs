@@ -26,23 +26,28 @@ use crate::strip::strip;
 use crate::workspace::{Workspace, carry_out};
 use rust::{Library, Rust};
 
-/// Builds for each target, one line each.
+/// Builds for all targets at once, so that no core waits for another target's linker.
 pub(crate) fn run(
     workspace: &Workspace,
     options: &Options,
     out: &mut impl Write,
 ) -> Result<(), CrossError> {
+    if options.arches.is_empty() {
+        return Ok(());
+    }
+    let tools = Tools::find(workspace, options, out)?;
+    writeln!(out, "building {} with {}", options.package, tools.name())?;
+    out.flush()?;
+    let mut cargo = tools.cargo(workspace, "build", &options.arches, options.profile)?;
+    carry_out(cargo.args(["--package", &options.package, "--bin", &options.package]))?;
     for arch in &options.arches {
-        let tools = Tools::find(workspace, arch, options.install, out)?;
-        write!(out, "{}: {} with {}: ", arch.name, options.package, tools.name())?;
-        out.flush()?;
-        let path = build(workspace, &tools, arch, options)?;
-        writeln!(out, "{} bytes, {}", fs::metadata(&path)?.len(), path.display())?;
+        let path = put(workspace, arch, options)?;
+        writeln!(out, "{}: {} bytes, {}", arch.name, fs::metadata(&path)?.len(), path.display())?;
     }
     Ok(())
 }
 
-/// What builds for a target.
+/// What builds for boards.
 #[derive(Debug)]
 pub(crate) struct Tools {
     rust: Rust,
@@ -53,17 +58,17 @@ impl Tools {
     /// Those of this machine; installed first, when that is allowed and they are missing.
     pub(crate) fn find(
         workspace: &Workspace,
-        arch: &Arch,
-        may_install: bool,
+        options: &Options,
         out: &mut impl Write,
     ) -> Result<Self, CrossError> {
-        let mut rust = Rust::find(workspace, arch)?;
-        if rust.is_none() && may_install {
+        let arches = &options.arches;
+        let mut rust = Rust::find(workspace, arches)?;
+        if rust.is_none() && options.install {
             install::debian(&rust::PACKAGES, out)?;
-            rust = Rust::find(workspace, arch)?;
+            rust = Rust::find(workspace, arches)?;
         }
-        let rust = rust.ok_or_else(|| CrossError::Missing(rust::advice(arch)))?;
-        Ok(Self { rust, zig: zig::program(may_install, out)? })
+        let rust = rust.ok_or_else(|| CrossError::Missing(rust::advice(arches)))?;
+        Ok(Self { rust, zig: zig::program(options.install, out)? })
     }
 
     /// What they are, for people.
@@ -71,18 +76,20 @@ impl Tools {
         self.rust.name()
     }
 
-    /// Its cargo with `verb`, for `arch` and in `profile`.
+    /// Its cargo with `verb`, for `arches` and in `profile`.
     pub(crate) fn cargo(
         &self,
         workspace: &Workspace,
         verb: &str,
-        (arch, profile): (&Arch, Profile),
+        arches: &[&Arch],
+        profile: Profile,
     ) -> Result<Command, CrossError> {
         let mut cargo = self.rust.cargo(workspace, &workspace.target("cross/build"));
-        link::prepare(&mut cargo, &self.zig, arch)?;
+        link::prepare(&mut cargo, &self.zig, arches, &workspace.target("cross/linkers"))?;
         zig::keep_compiled(&mut cargo)?;
         cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(profile));
-        cargo.args([verb, "--locked", "--quiet", "--target", arch.rust]);
+        cargo.args([verb, "--locked", "--quiet"]);
+        cargo.args(arches.iter().flat_map(|arch| ["--target", arch.rust]));
         cargo.args(["--profile", cargo_profile(profile)]);
         if self.rust.library() == Library::Source {
             match profile {
@@ -129,16 +136,9 @@ fn rustflags(profile: Profile) -> String {
     flags.join("\x1f")
 }
 
-/// Builds one program, looks whether it is what it should be, and puts it where it is looked for.
-fn build(
-    workspace: &Workspace,
-    tools: &Tools,
-    arch: &Arch,
-    options: &Options,
-) -> Result<PathBuf, CrossError> {
+/// Looks whether what was built is what it should be, and puts it where it is looked for.
+fn put(workspace: &Workspace, arch: &Arch, options: &Options) -> Result<PathBuf, CrossError> {
     let package = options.package.as_str();
-    let mut cargo = tools.cargo(workspace, "build", (arch, options.profile))?;
-    carry_out(cargo.args(["--package", package, "--bin", package]))?;
     let built = built(workspace, arch, options);
     let program = finished(fs::read(&built)?, arch, options.profile)
         .map_err(|fault| CrossError::Failed(format!("{} {fault}", built.display())))?;
@@ -160,18 +160,19 @@ pub(crate) fn own(workspace: &Workspace) -> Result<PathBuf, CrossError> {
     Ok(workspace.target("release/firmware-ctd"))
 }
 
-/// The program with its symbols, in the build directory.
+/// The programs with their symbols, in the build directory.
 pub(crate) fn with_symbols(
     workspace: &Workspace,
-    arch: &Arch,
     options: &Options,
     out: &mut impl Write,
-) -> Result<PathBuf, CrossError> {
-    let tools = Tools::find(workspace, arch, options.install, out)?;
-    let mut cargo = tools.cargo(workspace, "rustc", (arch, options.profile))?;
+) -> Result<Vec<PathBuf>, CrossError> {
+    let tools = Tools::find(workspace, options, out)?;
+    writeln!(out, "building {} with {}", options.package, tools.name())?;
+    out.flush()?;
+    let mut cargo = tools.cargo(workspace, "rustc", &options.arches, options.profile)?;
     cargo.args(["--package", &options.package, "--bin", &options.package]);
     carry_out(cargo.args(["--", "-C", "strip=none"]))?;
-    Ok(built(workspace, arch, options))
+    Ok(options.arches.iter().map(|arch| built(workspace, arch, options)).collect())
 }
 
 /// Where cargo leaves a program.

@@ -62,24 +62,18 @@ pub(crate) fn test(
     options: &build::Options,
     out: &mut impl Write,
 ) -> Result<(), CrossError> {
+    let tools = Tools::find(workspace, options, out)?;
+    writeln!(out, "compiling the unit tests with {}", tools.name())?;
+    out.flush()?;
+    let mut cargo = tools.cargo(workspace, "test", &options.arches, Profile::Test)?;
     for arch in &options.arches {
-        let tools = Tools::find(workspace, arch, options.install, out)?;
-        let emulator = emulator(arch, options.install, out)?;
-        writeln!(out, "{}: unit tests with {}", arch.name, tools.name())?;
-        out.flush()?;
-        let mut cargo = tools.cargo(workspace, "test", (arch, Profile::Test))?;
         let runner = format!("CARGO_TARGET_{}_RUNNER", link::variable(arch.rust));
-        cargo.env(runner, emulator.join(&OsString::from(" ")));
-        carry_out(cargo.args([
-            "--package",
-            "firmware-ctd",
-            "--package",
-            "firmware-ctd-core",
-            "--lib",
-            "--no-fail-fast",
-        ]))?;
+        cargo.env(runner, emulator(arch, options.install, out)?.join(&OsString::from(" ")));
     }
-    Ok(())
+    for package in ["firmware-ctd", "firmware-ctd-core"] {
+        cargo.args(["--package", package]);
+    }
+    carry_out(cargo.args(["--lib", "--no-fail-fast"]))
 }
 
 /// The command line that runs programs of `arch`; the emulator is installed when that is allowed.

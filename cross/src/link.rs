@@ -1,26 +1,45 @@
 //! The linker that rustc calls: this program again, which starts zig's.
 //!
 //! Zig brings the C library, its start files and the unwinder for each target; what rustc names of
-//! a GCC is left out or replaced. `cargo cross build` names zig and its target in the environment
-//! of cargo; a process that finds them there is a linker and nothing else.
+//! a GCC is left out or replaced. `cargo cross build` names zig in the environment of cargo, and a
+//! linker for each target: a link to this program, whose name tells the target. A process of such a
+//! name is a linker and nothing else.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::arch::Arch;
+use crate::arch::{self, Arch};
 use crate::error::CrossError;
 
-const ZIG: &str = "FIRMWARE_CTD_LINK_ZIG";
-const TARGET: &str = "FIRMWARE_CTD_LINK_TARGET";
-const CPU: &str = "FIRMWARE_CTD_LINK_CPU";
+const ZIG: &str = "FIRMWARE_CTD_ZIG";
 
-/// Makes `cargo` link through this program, with `zig` and for `arch`.
-pub(crate) fn prepare(cargo: &mut Command, zig: &Path, arch: &Arch) -> Result<(), CrossError> {
-    let linker = format!("CARGO_TARGET_{}_LINKER", variable(arch.rust));
-    cargo.env(linker, std::env::current_exe()?);
-    cargo.env(ZIG, zig).env(TARGET, arch.zig).env(CPU, arch.cpu);
+/// What the names of linkers begin with; the architecture follows.
+const NAME: &str = "zig-for-";
+
+/// Makes `cargo` link through this program, with `zig`; the linkers lie in `directory`.
+pub(crate) fn prepare(
+    cargo: &mut Command,
+    zig: &Path,
+    arches: &[&Arch],
+    directory: &Path,
+) -> Result<(), CrossError> {
+    fs::create_dir_all(directory)?;
+    let program = std::env::current_exe()?;
+    cargo.env(ZIG, zig);
+    for arch in arches {
+        let linker = directory.join(format!("{NAME}{}", arch.name));
+        if !fs::read_link(&linker).is_ok_and(|it| it == program) {
+            // Under a name of its own first: another build may be linking.
+            let part = directory.join(format!(".{}.{}", arch.name, std::process::id()));
+            symlink(&program, &part)?;
+            fs::rename(&part, &linker)?;
+        }
+        cargo.env(format!("CARGO_TARGET_{}_LINKER", variable(arch.rust)), linker);
+    }
     Ok(())
 }
 
@@ -29,20 +48,22 @@ pub(crate) fn variable(target: &str) -> String {
     target.replace('-', "_").to_uppercase()
 }
 
-/// Whether this process was started to link.
-pub(crate) fn is_wanted() -> bool {
-    std::env::var_os(ZIG).is_some()
+/// The architecture that this process was started to link for.
+pub(crate) fn wanted() -> Option<&'static Arch> {
+    let program = PathBuf::from(std::env::args_os().next()?);
+    arch::find(program.file_name()?.to_str()?.strip_prefix(NAME)?).ok()
 }
 
 /// Becomes the linker: comes back only when it cannot be started.
-pub(crate) fn become_linker() -> CrossError {
-    let given = |name| std::env::var_os(name).unwrap_or_default();
-    let zig = given(ZIG);
+pub(crate) fn become_linker(arch: &Arch) -> CrossError {
+    let Some(zig) = std::env::var_os(ZIG) else {
+        return CrossError::Usage(format!(
+            "{NAME}{} links for `cargo cross build` only",
+            arch.name
+        ));
+    };
     let mut command = Command::new(&zig);
-    command.args(["cc", "-target"]).arg(given(TARGET));
-    let mut cpu = OsString::from("-mcpu=");
-    cpu.push(given(CPU));
-    command.arg(cpu);
+    command.args(["cc", "-target", arch.zig]).arg(format!("-mcpu={}", arch.cpu));
     command.args(std::env::args_os().skip(1).filter_map(translate));
     let error = command.exec();
     CrossError::Missing(format!("{}: {error}", zig.display()))

@@ -85,8 +85,8 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    if link::is_wanted() {
-        return failed(&link::become_linker());
+    if let Some(arch) = link::wanted() {
+        return failed(&link::become_linker(arch));
     }
     match parse(Parser::from_env()).and_then(act) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 //! Rust has no prebuilt standard library for MIPS, so the first choice is a toolchain with the
 //! library's source: the active one of rustup when it has the component `rust-src`, otherwise
 //! Debian's packages. The library is then compiled for size, for every target alike. A toolchain
-//! that has only the prebuilt library of a target is the second choice, for that target.
+//! that has only the prebuilt libraries of the targets is the second choice.
 //!
 //! Compiler and source must be of one version; anything else fails in odd places, so it is refused.
 
@@ -36,16 +36,21 @@ pub(crate) struct Rust {
 }
 
 impl Rust {
-    /// The first choice for `arch` on this machine, if there is any.
+    /// The first choice for `arches` on this machine, if there is any.
     ///
     /// # Errors
     /// The source of the library is of another version than its compiler.
-    pub(crate) fn find(workspace: &Workspace, arch: &Arch) -> Result<Option<Self>, CrossError> {
+    pub(crate) fn find(
+        workspace: &Workspace,
+        arches: &[&Arch],
+    ) -> Result<Option<Self>, CrossError> {
         let active = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let sysroots: Vec<PathBuf> =
             [active.into(), PathBuf::from("/usr/bin/rustc")].iter().filter_map(sysroot).collect();
         for library in [Library::Source, Library::Prebuilt] {
-            if let Some(found) = sysroots.iter().find(|it| has(it, library, arch)) {
+            if let Some(found) =
+                sysroots.iter().find(|it| arches.iter().all(|arch| has(it, library, arch)))
+            {
                 let rust = Self::at(workspace, found, library)?;
                 return Ok(Some(rust));
             }
@@ -96,16 +101,19 @@ impl Rust {
 }
 
 /// What to install where [`Rust::find`] has nothing.
-pub(crate) fn advice(arch: &Arch) -> String {
-    let prebuilt = if arch.rust.starts_with("mips") {
+pub(crate) fn advice(arches: &[&Arch]) -> String {
+    let names: Vec<&str> = arches.iter().map(|it| it.name).collect();
+    let targets: Vec<&str> = arches.iter().map(|it| it.rust).collect();
+    // rustup has no library for MIPS.
+    let prebuilt = if targets.iter().any(|it| it.starts_with("mips")) {
         String::new()
     } else {
-        format!(" or `rustup target add {}`", arch.rust)
+        format!(" or `rustup target add {}`", targets.join(" "))
     };
     format!(
         "no Rust here can compile for {}: `apt-get install --no-install-recommends {}` on Debian, \
          or `rustup component add rust-src`{prebuilt}; as root on Debian, --install does the first",
-        arch.name,
+        names.join(", "),
         PACKAGES.join(" ")
     )
 }

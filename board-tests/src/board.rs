@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use board_guest::channel::{from_hex, to_hex};
 
 use crate::daemon::Status;
-use crate::lab::{self, Hosts, Phy, clock};
+use crate::lab::{self, Hosts, Netns, Phy, clock};
 use dialogue::{Channel, Console};
 use emulator::Emulator;
 pub use firmware::Firmware;
@@ -84,6 +84,7 @@ pub struct Off {
     options: Options,
     firmware: Firmware,
     directory: TempDir,
+    netns: Netns,
 }
 
 impl Off {
@@ -97,15 +98,16 @@ impl Off {
         options: &Options,
     ) -> io::Result<(Self, Hosts)> {
         let directory = tempfile::Builder::new().prefix("board-").tempdir()?;
+        let netns = Netns::new().map_err(io::Error::other)?;
         let lab = lab::Options {
             lan_hosts: options.lan_hosts,
             wan_hosts: options.wan_hosts,
             phy: Phy::Veth,
             seed: options.seed,
         };
-        let hosts = lab::board_hosts(&lab, directory.path()).map_err(io::Error::other)?;
+        let hosts = lab::board_hosts(&lab, directory.path(), &netns).map_err(io::Error::other)?;
         let (options, firmware) = (options.clone(), firmware.clone());
-        let off = Self { model, options, firmware, directory };
+        let off = Self { model, options, firmware, directory, netns };
         model.flash.make(&off.flash())?;
         Ok((off, hosts))
     }

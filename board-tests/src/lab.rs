@@ -153,12 +153,20 @@ pub fn loopback_up(netns: &Netns) -> Result<(), LabError> {
 
 /// Hosts around an emulated board: where the cables end is told by [`cable_ends`].
 ///
+/// The emulator is to run in `netns`, whose sockets then hold as many frames as a network card.
+///
 /// # Errors
 /// When the sockets cannot be made in `directory`.
-pub fn board_hosts(options: &Options, directory: &std::path::Path) -> Result<Hosts, LabError> {
+pub fn board_hosts(
+    options: &Options,
+    directory: &std::path::Path,
+    netns: &Netns,
+) -> Result<Hosts, LabError> {
+    netns.set_sysctl("net.unix.max_dgram_qlen", "512")?;
     let segment = |side, count, seed| {
         let (host, board) = cable_ends(directory, side);
-        Ok(Segment::new(side, count, Port::Cable(Cable::new(&host, &board)?), seed))
+        let cable = netns.run(|| Cable::new(&host, &board))?;
+        Ok(Segment::new(side, count, Port::Cable(cable), seed))
     };
     Ok(Hosts::new(
         segment(Side::Lan, options.lan_hosts, options.seed)?,

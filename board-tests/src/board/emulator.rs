@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 
 use super::Off;
@@ -25,7 +26,7 @@ impl Emulator {
         let mut command = command(board);
         let output = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        sys::prepare(&mut command, None);
+        sys::prepare(&mut command, Some(board.netns.as_raw_fd()));
         let name = board.model.emulator;
         let child = command.spawn().map_err(|error| {
             let advice = "on Debian: apt-get install --no-install-recommends qemu-system-mips \
@@ -57,7 +58,7 @@ impl Drop for Emulator {
 
 /// The emulator's command line.
 fn command(board: &Off) -> Command {
-    let Off { model, options, firmware, directory } = board;
+    let Off { model, options, firmware, directory, .. } = board;
     let place = |name: &str| directory.path().join(name).display().to_string();
     let mut command = Command::new(model.emulator);
     let memory = options.memory_mib.max(model.memory_mib);

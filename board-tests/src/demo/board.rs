@@ -12,10 +12,10 @@ use super::DemoError;
 use super::reboot::{Show, verdict};
 use crate::board::{Board, Firmware, MALTA_BE, Off, Options as BoardOptions};
 use crate::lab::stream::{Standing, Stream, Way};
-use crate::lab::{Hosts, Path, clock};
+use crate::lab::{Hosts, Path, clock, enter};
 
 /// Bytes of the download.
-const BYTES: u64 = 8 << 20;
+const BYTES: u64 = 2 << 20;
 /// When the router goes down, in hundredths of the download.
 const DOWN_AT: u64 = 40;
 /// How long a hundredth of the download takes at least, so that it can be watched.
@@ -32,6 +32,7 @@ const DOWNLOAD: Path = Path { ipv6: false, lan: 0, wan: 0, sport: 40_000, dport:
 /// # Errors
 /// When it could not be carried out to its end.
 pub fn run(terminal: bool, out: &mut impl Write) -> Result<bool, DemoError> {
+    enter()?;
     let mut show = Show::new(out, terminal);
     let mut told = Ok(());
     let firmware = Firmware::build(&MALTA_BE, "small-64mb", &mut |text| {
@@ -124,6 +125,7 @@ impl<W: Write> Watched<'_, W> {
                 break;
             }
             self.show.progress(stream.received(), stream.bytes)?;
+            self.console()?;
             let left = PACE.saturating_sub(due.elapsed());
             hosts.drive_until(left, |_| due.elapsed() >= PACE);
         }

@@ -169,10 +169,11 @@ impl<'a, W: Write> Show<'a, W> {
     }
 
     pub(super) fn progress(&mut self, got: u64, of: u64) -> io::Result<()> {
-        if !self.terminal {
-            return Ok(());
-        }
         let hundredths = got * 100 / of.max(1);
+        if !self.terminal {
+            let is_tenth = hundredths.is_multiple_of(10) && hundredths > 0;
+            return if is_tenth { self.line(&format!("{hundredths} %")) } else { Ok(()) };
+        }
         let bar = "#".repeat(usize::try_from(hundredths * 2 / 5).unwrap_or(0));
         let at = self.began.elapsed().as_secs_f64();
         write!(self.out, "\r  {at:5.1} s  [{bar:<40}] {hundredths:3} %")?;

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::error::{Context, LabError};
 
 /// How long a router that takes no frame may just be busy, in milliseconds.
-const BUSY_MS: u16 = 500;
+const BUSY_MS: u16 = 2_000;
 
 /// The hosts' end of a cable.
 #[derive(Debug)]

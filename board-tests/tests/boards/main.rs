@@ -15,8 +15,8 @@ use std::io;
 use std::process::ExitCode;
 
 use board_tests::board::{Board, Firmware, MALTA_BE, MODELS, Model, Off, Options};
-use board_tests::lab::Hosts;
 use board_tests::lab::records::Record;
+use board_tests::lab::{Hosts, enter};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// How a test ends.
@@ -58,6 +58,11 @@ fn main() -> ExitCode {
         for &(name, test) in TESTS.iter().chain(own) {
             trials.push(Trial::test(format!("{}::{name}", model.name), move || test(model)));
         }
+    }
+    // Before any thread runs.
+    if let Err(error) = enter() {
+        let refused = error.to_string();
+        trials = vec![Trial::test("namespaces_are_allowed", move || Err(refused.into()))];
     }
     if trials.is_empty() {
         let text = format!("no board is called {}", wanted.unwrap_or_default());

@@ -83,7 +83,7 @@ impl Action {
                 }
                 Long("help") | Short('h') => return Ok(Self::Help),
                 Value(word) if word == "reboot" => {
-                    which = Some(Self::Reboot as fn(Options) -> Self)
+                    which = Some(Self::Reboot as fn(Options) -> Self);
                 }
                 Value(word) if word == "board" => which = Some(|_| Self::Board),
                 other => return Err(other.unexpected().to_string()),

@@ -75,7 +75,7 @@ pub(super) const STEPS: [Step; 18] = [
     ),
     Step::new(
         "boards",
-        2400,
+        1800,
         boards,
         "emulated routers: accounts, reboots, power cuts, memory, cost; and cargo demo board",
     ),
@@ -293,7 +293,7 @@ mod tests {
         let mut names = STEPS.map(|step| step.name);
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-        assert!(STEPS.iter().all(|step| step.name.len() <= 9 && step.limit_s <= 900));
+        assert!(STEPS.iter().all(|step| step.name.len() <= 9 && step.limit_s <= 1800));
     }
 
     #[test]

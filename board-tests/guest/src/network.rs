@@ -14,6 +14,8 @@ use crate::{sys, wait};
 /// The router's settings, and the masquerade; no interface is up yet.
 pub(crate) fn rules() -> Result<(), LabError> {
     for (key, value) in [
+        // What OpenWrt has on boards of 64 MB.
+        ("net/netfilter/nf_conntrack_max", "8192"),
         ("net/ipv4/ip_forward", "1"),
         ("net/ipv6/conf/all/forwarding", "1"),
         ("net/ipv4/conf/all/rp_filter", "0"),

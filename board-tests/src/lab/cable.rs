@@ -50,16 +50,20 @@ impl Cable {
         if !self.plugged.get() && self.to_board.connect(&self.board).is_err() {
             return Ok(());
         }
-        self.plugged.set(true);
         match self.to_board.send(frame) {
-            Ok(_) => self.stalled.set(false),
+            Ok(_) => {
+                self.plugged.set(true);
+                self.stalled.set(false);
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if !self.stalled.get() && self.has_room()? {
                     return self.send(frame);
                 }
                 self.stalled.set(true);
             }
-            Err(_) => self.plugged.set(false),
+            // The emulator was started anew, or there is none.
+            Err(_) if self.plugged.replace(false) => return self.send(frame),
+            Err(_) => {}
         }
         Ok(())
     }

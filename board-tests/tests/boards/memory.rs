@@ -70,7 +70,7 @@ pub(crate) fn small(model: &'static Model) -> Outcome {
     let after = memory(&board)?;
     for (when, found) in [("with a full table", before), ("after a flood", after)] {
         let Memory { processes, rss, pss } = found;
-        eprintln!("{when}: {processes} processes, RSS {rss} KiB, PSS {pss} KiB");
+        eprintln!("measured: {when}: {processes} processes, RSS {rss} KiB, PSS {pss} KiB");
         assert_eq!(processes, 2);
         assert!(pss <= PSS_KIB, "{pss} KiB {when}, {PSS_KIB} are promised");
     }

@@ -100,7 +100,7 @@ pub(crate) fn cuts(model: &'static Model) -> Outcome {
         assert_eq!(restored(&board, "images_refused")?, 0, "{told}");
         before = after;
     }
-    eprint!("a save takes {took:?}; {within} cuts between writing and renaming\n{told}");
+    eprint!("measured: a save takes {took:?}; {within} cuts between writing and renaming\n{told}");
     assert!(within >= WITHIN, "only {within} cuts before the renaming:\n{told}");
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! else is told and fails the demo. Limits: what is printed live is a sample, so that it can be
 //! read; what is checked is everything.
 
+pub mod board;
 mod options;
 pub mod reboot;
 mod show;

@@ -32,18 +32,15 @@
 //! the daemon are compared with. Limits: one router, IPv4 and IPv6, no fragments, no IP options.
 
 pub mod account;
+mod cable;
 pub mod clock;
 pub mod ctnetlink;
 pub mod daemon;
-mod error;
 mod exchange;
 pub mod host;
 mod hosts;
 pub mod ledger;
-mod link;
-mod netlink;
 mod netns;
-mod nft;
 pub mod outlast;
 pub mod plan;
 mod port;
@@ -55,15 +52,18 @@ mod run;
 mod steps;
 pub mod stream;
 mod sys;
-pub mod topology;
 mod tuple;
 
+pub use board_guest::topology;
+use board_guest::{error, link, netlink, nft};
 use nix::net::if_::if_nametoindex;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 pub use error::{Context, LabError};
 pub use hosts::{Hosts, Lost};
 pub use ledger::{Difference, Ledger, Told};
-pub use link::{LinkStats, Mac, loopback_up};
+pub use link::{LinkStats, Mac};
 pub use netns::{Netns, enter};
 pub use plan::{Plan, Random};
 pub use process::Guarded;
@@ -73,6 +73,7 @@ pub use steps::{Path, TcpFlow, UdpFlow};
 pub use topology::Side;
 pub use tuple::{Count, Proto, Tuple};
 
+use cable::Cable;
 use hosts::Segment;
 use link::Links;
 use port::Port;
@@ -123,7 +124,7 @@ impl Lab {
     /// Where the machine forbids it; the message says what to allow.
     pub fn new(options: &Options) -> Result<Self, LabError> {
         let netns = Netns::new()?;
-        let mut links = Links::open(&netns)?;
+        let mut links = links_of(&netns)?;
         links.up("lo", None)?;
         quiet(&netns)?;
         let lan = plug(&netns, &mut links, Side::Lan, options)?;
@@ -135,6 +136,49 @@ impl Lab {
         );
         Ok(Self { router: Router::new(netns, links)?, hosts })
     }
+}
+
+/// The interfaces of a namespace.
+fn links_of(netns: &Netns) -> Result<Links, LabError> {
+    netns.run(Links::open)
+}
+
+/// Sets the loopback interface of `netns` up; a new namespace has it down.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn loopback_up(netns: &Netns) -> Result<(), LabError> {
+    links_of(netns)?.up("lo", None)
+}
+
+/// Hosts around an emulated board: where the cables end is told by [`cable_ends`].
+///
+/// The emulator is to run in `netns`, whose sockets then hold as many frames as a network card.
+///
+/// # Errors
+/// When the sockets cannot be made in `directory`.
+pub fn board_hosts(
+    options: &Options,
+    directory: &std::path::Path,
+    netns: &Netns,
+) -> Result<Hosts, LabError> {
+    netns.set_sysctl("net.unix.max_dgram_qlen", "512")?;
+    let segment = |side, count, seed| {
+        let (host, board) = cable_ends(directory, side);
+        let cable = netns.run(|| Cable::new(&host, &board))?;
+        Ok(Segment::new(side, count, Port::Cable(cable), seed))
+    };
+    Ok(Hosts::new(
+        segment(Side::Lan, options.lan_hosts, options.seed)?,
+        segment(Side::Wan, options.wan_hosts, options.seed ^ 0xffff)?,
+    ))
+}
+
+/// The sockets of the hosts' and of the board's end of the cable on `side`.
+#[must_use]
+pub fn cable_ends(directory: &std::path::Path, side: Side) -> (PathBuf, PathBuf) {
+    let name = side.interface();
+    (directory.join(format!("{name}.hosts")), directory.join(format!("{name}.board")))
 }
 
 /// Has the kernel track connections in `netns`, which it does where some rule wants it.
@@ -207,9 +251,9 @@ fn veth(router: &mut Links, name: &str) -> Result<Port, LabError> {
     for scope in ["all", "default"] {
         netns.set_sysctl(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "1")?;
     }
-    router.veth(name, FAR, &netns)?;
+    router.veth(name, FAR, netns.as_raw_fd())?;
     // This end first: the router's end then comes up with a carrier, and with its queue on.
-    Links::open(&netns)?.up(FAR, None)?;
+    links_of(&netns)?.up(FAR, None)?;
     let socket = netns.run(|| {
         let index = if_nametoindex(FAR).context("looking for the host's interface")?;
         PacketSocket::open(index).context("opening a packet socket")

@@ -1,5 +1,6 @@
 //! The lab of `firmware-ctd`.
 
+pub mod board;
 pub mod collectors;
 pub mod daemon;
 pub mod demo;

@@ -27,6 +27,8 @@ use progress::Progress;
 use steps::{STEPS, Step};
 use tally::Tally;
 
+use crate::board::MODELS;
+use crate::board::kernel::Kernel;
 use crate::measure;
 
 /// What a step did not achieve, for people.
@@ -43,16 +45,19 @@ pub(crate) struct Places {
     logs: PathBuf,
     /// What property tests draw their cases from.
     seed: u64,
+    /// Every emulated board, not only those of the default tier.
+    all_boards: bool,
 }
 
 impl Places {
-    fn find(seed: u64) -> io::Result<Self> {
+    fn find(options: &Options) -> io::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
         let program = std::env::current_exe()?;
         let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("target"));
         let logs = target.join("board-tests");
         std::fs::create_dir_all(&logs)?;
-        Ok(Self { root, target: target.to_owned(), logs, seed })
+        let (seed, all_boards) = (options.seed, options.all_boards);
+        Ok(Self { root, target: target.to_owned(), logs, seed, all_boards })
     }
 }
 
@@ -92,7 +97,7 @@ fn list() -> io::Result<bool> {
 }
 
 fn run(options: &Options) -> io::Result<bool> {
-    let places = Places::find(options.seed)?;
+    let places = Places::find(options)?;
     let chosen: Vec<&Step> = STEPS.iter().filter(|step| options.takes(step)).collect();
     let begin = measure::now();
     let mut progress = Progress::new(chosen.len());
@@ -105,11 +110,25 @@ fn run(options: &Options) -> io::Result<bool> {
         progress.end(&outcome)?;
         let stop = outcome.failure.is_some() && step.needed;
         outcomes.push(outcome);
+        if step.name == "packages" && !stop && chosen.iter().any(|it| it.name == "boards") {
+            kernels_beside(options.all_boards);
+        }
         if stop {
             break;
         }
     }
     summary(options, &chosen, &outcomes, begin.elapsed())
+}
+
+/// Builds or fetches the boards' kernels while other steps run; they give way to those.
+///
+/// The step that needs them waits for them, and tells what went wrong.
+fn kernels_beside(all: bool) {
+    std::thread::spawn(move || {
+        for model in MODELS.iter().filter(|model| all || model.default_tier) {
+            let _ = Kernel::get(model, &mut |_| {});
+        }
+    });
 }
 
 /// Prints what each step came to, and the sum as the last line; whether all passed.

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use board_tests::demo::{Action, DemoError, USAGE, reboot, run};
+use board_tests::demo::{Action, DemoError, USAGE, board, reboot, run};
 
 fn main() -> ExitCode {
     let mut out = io::stdout().lock();
@@ -16,6 +16,10 @@ fn main() -> ExitCode {
         Ok(Action::Reboot(options)) => {
             let terminal = io::stdout().is_terminal();
             end(reboot::run(&options, terminal, &mut out))
+        }
+        Ok(Action::Board) => {
+            let terminal = io::stdout().is_terminal();
+            end(board::run(terminal, &mut out))
         }
         Err(message) => fail(64, &format!("{message}; see cargo demo --help")),
     }

@@ -7,10 +7,12 @@ use lexopt::prelude::*;
 /// What `--help` says.
 pub const USAGE: &str = "\
 Watch firmware-ctd account real flows through a real NAT router, and check it;
-or watch a download go on although the router in its way reboots.
+or watch a download go on although the router in its way reboots: a network
+namespace, or an emulated MIPS board with a kernel and a flash of its own.
 
 Usage: cargo demo [OPTION]...
        cargo demo reboot [--daemon PATH]
+       cargo demo board
 
   --flows N      flows to make: 60 % TCP, 35 % UDP, 5 % ICMP        [2000]
   --seconds N    over how many seconds to begin them, at most 20     [8]
@@ -19,6 +21,8 @@ Usage: cargo demo [OPTION]...
   --help         show this
 
 Needs no root (a user namespace is made) and changes nothing on this machine.
+board needs QEMU and cross compilers; cargo board-tests --only packages installs
+them on Debian. Its first run builds a kernel, which takes minutes.
 Exits with 0 if every flow is accounted as the hosts made it, with 1 if not,
 with 64 for a wrong option, with 70 if the demo could not be carried out.
 ";
@@ -30,6 +34,8 @@ pub enum Action {
     Run(Options),
     /// Run the one with the reboot.
     Reboot(Options),
+    /// Run the one with the emulated board.
+    Board,
     /// Print [`USAGE`].
     Help,
 }
@@ -64,7 +70,7 @@ impl Action {
         I::Item: Into<std::ffi::OsString>,
     {
         let mut options = Options::default();
-        let mut reboot = false;
+        let mut which = None;
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             match argument {
@@ -76,15 +82,22 @@ impl Action {
                     options.daemon = Some(value.into());
                 }
                 Long("help") | Short('h') => return Ok(Self::Help),
-                Value(word) if word == "reboot" => reboot = true,
+                Value(word) if word == "reboot" => {
+                    which = Some(Self::Reboot as fn(Options) -> Self);
+                }
+                Value(word) if word == "board" => which = Some(|_| Self::Board),
                 other => return Err(other.unexpected().to_string()),
             }
         }
         let other = Options { daemon: options.daemon.clone(), ..Options::default() };
-        match reboot {
-            false => Ok(Self::Run(options)),
-            true if options == other => Ok(Self::Reboot(options)),
-            true => Err("with reboot, only --daemon can be chosen".to_owned()),
+        let Some(which) = which else { return Ok(Self::Run(options)) };
+        let action = which(options.clone());
+        match action {
+            Self::Board if options != Options::default() => {
+                Err("with board, nothing can be chosen".to_owned())
+            }
+            _ if options != other => Err("with reboot, only --daemon can be chosen".to_owned()),
+            _ => Ok(action),
         }
     }
 }
@@ -123,6 +136,8 @@ mod tests {
         let daemon = Options { daemon: Some("/x".into()), ..Options::default() };
         assert_eq!(parse(&["reboot", "--daemon", "/x"]), Ok(Action::Reboot(daemon)));
         assert!(parse(&["reboot", "--flows", "5"]).is_err());
+        assert_eq!(parse(&["board"]), Ok(Action::Board));
+        assert!(parse(&["board", "--daemon", "/x"]).is_err());
     }
 
     #[test]

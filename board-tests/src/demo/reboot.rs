@@ -61,8 +61,7 @@ fn act(
 ) -> Result<bool, DemoError> {
     let mut scene = Scene::new(LAB, binary, &Setup::default())?;
     let mut stream = scene.streams(&[(DOWNLOAD, Way::Down, BYTES)])?.remove(0);
-    let began = clock::now();
-    let mut show = Show { out, terminal, began };
+    let mut show = Show::new(out, terminal);
     download(&mut scene, &mut stream, 0..=DOWN_AT, &mut show)?;
     show.line("router: reboot; firmware-ctd saves and ends")?;
     let (mut off, took) = scene.shut_down()?;
@@ -100,7 +99,7 @@ fn power_on(off: Off, show: &mut Show<'_, impl Write>) -> Result<Scene, DemoErro
     Ok(scene)
 }
 
-fn verdict(standing: Standing, stream: &Stream) -> String {
+pub(super) fn verdict(standing: Standing, stream: &Stream) -> String {
     let (got, of) = (stream.received(), stream.bytes);
     let (hash, wanted) = (stream.received_hash(), stream.content_hash());
     match standing {
@@ -151,31 +150,37 @@ fn download(
 }
 
 /// The demo's voice.
-struct Show<'a, W> {
-    out: &'a mut W,
+pub(super) struct Show<'a, W> {
+    pub(super) out: &'a mut W,
     terminal: bool,
     began: std::time::Instant,
 }
 
-impl<W: Write> Show<'_, W> {
-    fn line(&mut self, text: &str) -> io::Result<()> {
+impl<'a, W: Write> Show<'a, W> {
+    /// Its clock begins.
+    pub(super) fn new(out: &'a mut W, terminal: bool) -> Self {
+        Self { out, terminal, began: clock::now() }
+    }
+
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         let at = self.began.elapsed().as_secs_f64();
         writeln!(self.out, "  {at:5.1} s  {text}")?;
         self.out.flush()
     }
 
-    fn progress(&mut self, got: u64, of: u64) -> io::Result<()> {
-        if !self.terminal {
-            return Ok(());
-        }
+    pub(super) fn progress(&mut self, got: u64, of: u64) -> io::Result<()> {
         let hundredths = got * 100 / of.max(1);
+        if !self.terminal {
+            let is_tenth = hundredths.is_multiple_of(10) && hundredths > 0;
+            return if is_tenth { self.line(&format!("{hundredths} %")) } else { Ok(()) };
+        }
         let bar = "#".repeat(usize::try_from(hundredths * 2 / 5).unwrap_or(0));
         let at = self.began.elapsed().as_secs_f64();
         write!(self.out, "\r  {at:5.1} s  [{bar:<40}] {hundredths:3} %")?;
         self.out.flush()
     }
 
-    fn end_progress(&mut self) -> io::Result<()> {
+    pub(super) fn end_progress(&mut self) -> io::Result<()> {
         if self.terminal { writeln!(self.out) } else { Ok(()) }
     }
 }

@@ -16,10 +16,6 @@ use super::reboot::{BootId, Orphans};
 use super::stream::{Standing, Stream, Way};
 use super::{Lab, Netns, Options, Path as FlowPath};
 
-/// Transfers that stand still for so long are given up: more than the longest wait of a stack that
-/// was not heard for a while.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A lab whose router reboots.
 #[derive(Debug)]
 pub struct Scene {
@@ -118,24 +114,13 @@ impl Scene {
     /// # Errors
     /// When one cannot be established.
     pub fn streams(&mut self, wanted: &[(FlowPath, Way, u64)]) -> Result<Vec<Stream>, LabError> {
-        let numbered = wanted.iter().zip(1..);
-        numbered
-            .map(|(&(path, way, bytes), number)| {
-                Ok(Stream::new(self.lab.hosts.open_tcp(path)?, way, bytes, number))
-            })
-            .collect()
+        self.lab.hosts.streams(wanted)
     }
 
     /// Drives transfers until each has `share` of a hundred of its bytes, or is over; false if
     /// nothing moved any more.
     pub fn drive(&mut self, streams: &mut [Stream], share: u64) -> bool {
-        self.lab.hosts.drive_until(PATIENCE, |hosts| {
-            streams.iter_mut().fold(true, |all, stream| {
-                let until = stream.bytes * share / 100;
-                let going = stream.step(hosts, until) == Standing::Going;
-                all & (!going || stream.received() >= until)
-            })
-        })
+        self.lab.hosts.drive_streams(streams, share)
     }
 
     /// How one transfer stands that is not to go beyond `share` of a hundred.
@@ -146,8 +131,7 @@ impl Scene {
 
     /// How each transfer stands.
     pub fn standings(&mut self, streams: &mut [Stream]) -> Vec<Standing> {
-        let hosts = &mut self.lab.hosts;
-        streams.iter_mut().map(|stream| stream.step(hosts, stream.bytes)).collect()
+        self.lab.hosts.standings(streams)
     }
 }
 

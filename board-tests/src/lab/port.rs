@@ -1,8 +1,8 @@
 //! The plug of a segment of hosts: where their Ethernet frames leave and come in.
 //!
-//! Two kinds: a packet socket on the far end of a veth pair (everywhere), or the user side of a
-//! TAP interface of the router (where `/dev/net/tun` may be opened). Neither merges nor splits
-//! packets: the frames that the router counts are those that the hosts made. Veth without XDP
+//! Three kinds: a packet socket on the far end of a veth pair (everywhere), the user side of a
+//! TAP interface of the router (where `/dev/net/tun` may be opened), or a cable to an emulated
+//! board. None merges or splits packets: the frames that the router counts are those that the hosts made. Veth without XDP
 //! has no receive offload, and frames written here carry full checksums.
 
 use std::io;
@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 
+use super::cable::Cable;
 use super::sys::PacketSocket;
 
 /// The largest frame: 1,500 bytes and the Ethernet header.
@@ -25,6 +26,7 @@ pub(super) const HEADER: usize = 14;
 pub(super) enum Port {
     Packet(PacketSocket),
     Tap(OwnedFd),
+    Cable(Cable),
 }
 
 impl Port {
@@ -33,6 +35,7 @@ impl Port {
         match self {
             Self::Packet(socket) => socket.receive(into),
             Self::Tap(fd) => read(&*fd, into).ok(),
+            Self::Cable(cable) => cable.receive(into),
         }
     }
 
@@ -42,6 +45,7 @@ impl Port {
             let result = match self {
                 Self::Packet(socket) => socket.send(frame),
                 Self::Tap(fd) => write(fd, frame).map(drop).map_err(Into::into),
+                Self::Cable(cable) => cable.send(frame),
             };
             match result {
                 Err(error) if is_full(&error) => self.wait_for_room()?,
@@ -54,7 +58,7 @@ impl Port {
     pub(super) fn take_drops(&self) -> u64 {
         match self {
             Self::Packet(socket) => socket.take_drops().map_or(0, u64::from),
-            Self::Tap(_) => 0,
+            Self::Tap(_) | Self::Cable(_) => 0,
         }
     }
 
@@ -74,6 +78,7 @@ impl AsFd for Port {
         match self {
             Self::Packet(socket) => socket.as_fd(),
             Self::Tap(fd) => fd.as_fd(),
+            Self::Cable(cable) => cable.as_fd(),
         }
     }
 }

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Context, LabError};
 use super::hosts::Hosts;
-use super::link::Links;
 use super::topology::Side;
-use super::{Lab, Netns, Options, Router, firewall, plug, quiet};
+use super::{Lab, Netns, Options, Router, firewall, links_of, plug, quiet};
 
 /// Hosts whose router is off: what they send is lost.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Orphans {
     ) -> Result<(Lab, T), LabError> {
         let Self { mut hosts, options } = self;
         let netns = Netns::new()?;
-        let mut links = Links::open(&netns)?;
+        let mut links = links_of(&netns)?;
         links.up("lo", None)?;
         quiet(&netns)?;
         firewall(&netns)?;

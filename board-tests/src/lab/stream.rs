@@ -5,9 +5,11 @@
 //! any byte that is wrong, missing or there twice. Limits: one direction carries data.
 
 use std::hash::Hasher;
+use std::time::Duration;
 
 use smoltcp::socket::tcp::{Socket, State};
 
+use super::error::LabError;
 use super::hosts::Hosts;
 use super::steps::{Path, TcpFlow};
 use super::topology::Side;
@@ -132,7 +134,41 @@ impl Stream {
     }
 }
 
+/// Transfers that stand still for so long are given up: more than the longest wait of a stack that
+/// was not heard for a while.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Hosts {
+    /// Establishes connections, one after the other, and makes transfers of them.
+    ///
+    /// # Errors
+    /// When one cannot be established.
+    pub fn streams(&mut self, wanted: &[(Path, Way, u64)]) -> Result<Vec<Stream>, LabError> {
+        let numbered = wanted.iter().zip(1..);
+        numbered
+            .map(|(&(path, way, bytes), number)| {
+                Ok(Stream::new(self.open_tcp(path)?, way, bytes, number))
+            })
+            .collect()
+    }
+
+    /// Drives transfers until each has `share` of a hundred of its bytes, or is over; false if
+    /// nothing moved any more.
+    pub fn drive_streams(&mut self, streams: &mut [Stream], share: u64) -> bool {
+        self.drive_until(PATIENCE, |hosts| {
+            streams.iter_mut().fold(true, |all, stream| {
+                let until = stream.bytes * share / 100;
+                let going = stream.step(hosts, until) == Standing::Going;
+                all & (!going || stream.received() >= until)
+            })
+        })
+    }
+
+    /// How each transfer stands.
+    pub fn standings(&mut self, streams: &mut [Stream]) -> Vec<Standing> {
+        streams.iter_mut().map(|stream| stream.step(self, stream.bytes)).collect()
+    }
+
     /// Has one end of a connection say something.
     pub fn say(&mut self, flow: &TcpFlow, side: Side, text: &[u8]) {
         // What does not fit is not said, and not heard: the test that waits for it fails.

@@ -93,6 +93,11 @@ impl<'a> Job<'a> {
         self.chosen.iter().map(|step| step.name)
     }
 
+    /// Whether every emulated board is wanted.
+    pub(super) const fn all_boards(&self) -> bool {
+        self.places.all_boards
+    }
+
     /// A path in the workspace.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.places.root.join(name)
@@ -233,7 +238,7 @@ mod tests {
 
     fn places(directory: &Path) -> Places {
         let path = directory.to_owned();
-        Places { root: path.clone(), target: path.clone(), logs: path, seed: 1 }
+        Places { root: path.clone(), target: path.clone(), logs: path, seed: 1, all_boards: false }
     }
 
     fn outcome(step: &Step, work: impl FnOnce(&mut Job<'_>) -> Result<(), Failure>) -> Outcome {

@@ -14,6 +14,7 @@ Usage: cargo board-tests [OPTION]...
 
   --only STEP  this step only; may be given again
   --fast       without the steps that take longest (fuzzing, the oldest Rust)
+  --all-boards every emulated board, not only big-endian MIPS and aarch64
   --seed N     what property tests draw their cases from, so that a run can be
                repeated; another number tries other cases            [1]
   --list       the steps
@@ -40,13 +41,15 @@ pub(super) struct Options {
     pub(super) only: Vec<&'static str>,
     /// Leave the slow steps out.
     pub(super) fast: bool,
+    /// Every emulated board.
+    pub(super) all_boards: bool,
     /// Seed of the property tests.
     pub(super) seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { only: Vec::new(), fast: false, seed: 1 }
+        Self { only: Vec::new(), fast: false, all_boards: false, seed: 1 }
     }
 }
 
@@ -76,6 +79,7 @@ impl Action {
                     options.only.push(step(&value.to_string_lossy())?);
                 }
                 Long("fast") => options.fast = true,
+                Long("all-boards") => options.all_boards = true,
                 Long("seed") => options.seed = seed(&mut parser)?,
                 Long("list") => return Ok(Self::List),
                 Long("help") | Short('h') => return Ok(Self::Help),

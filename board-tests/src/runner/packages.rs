@@ -47,7 +47,21 @@ const NEEDS: &[Need] = &[
     Need { program: "unshare", package: "util-linux", steps: &["feed"] },
     Need { program: "c++", package: "g++", steps: &["fuzz", "clippy"] },
     Need { program: "qemu-mips-static", package: "qemu-user-static", steps: &["cross"] },
-    Need { program: "dpkg", package: "dpkg", steps: &["msrv"] },
+    Need { program: "dpkg", package: "dpkg", steps: &["msrv", "boards"] },
+    Need { program: "qemu-system-mips", package: "qemu-system-mips", steps: &["boards"] },
+    Need { program: "qemu-system-aarch64", package: "qemu-system-arm", steps: &["boards"] },
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86", steps: &["boards"] },
+    Need { program: "mips-linux-gnu-gcc", package: "gcc-mips-linux-gnu", steps: &["boards"] },
+    Need {
+        program: "/usr/src/linux-source-6.1.tar.xz",
+        package: "linux-source-6.1",
+        steps: &["boards"],
+    },
+    Need { program: "flex", package: "flex", steps: &["boards"] },
+    Need { program: "bison", package: "bison", steps: &["boards"] },
+    Need { program: "bc", package: "bc", steps: &["boards"] },
+    Need { program: "modprobe", package: "kmod", steps: &["boards"] },
+    Need { program: "mkfs.ext4", package: "e2fsprogs", steps: &["boards"] },
 ];
 
 /// Services that come with the packages.

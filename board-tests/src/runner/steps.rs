@@ -48,7 +48,7 @@ impl Step {
 }
 
 /// All steps. Limits are several times what each takes on two cores without a build cache.
-pub(super) const STEPS: [Step; 17] = [
+pub(super) const STEPS: [Step; 18] = [
     Step::new("packages", 600, packages::work, "the programs that the other steps need").needed(),
     Step::new("format", 60, format, "rustfmt"),
     Step::new("licences", 120, licences::work, "licences and sources of every dependency"),
@@ -72,6 +72,12 @@ pub(super) const STEPS: [Step; 17] = [
         900,
         cross,
         "programs and packages for five boards: sizes, and runs under QEMU, tests on big-endian MIPS",
+    ),
+    Step::new(
+        "boards",
+        1800,
+        boards,
+        "emulated routers: accounts, reboots, power cuts, memory, cost; and cargo demo board",
     ),
     Step::new("fuzz", 600, fuzz, "each fuzz target for half a minute").slow(),
     Step::new("msrv", 600, msrv, "the shipped crate with the oldest Rust").slow(),
@@ -183,6 +189,16 @@ fn openwrt(job: &mut Job<'_>) -> Result<(), Failure> {
     job.run(job.cargo(&["demo", "--daemon", &daemon]).args(SHORT_DEMO))
 }
 
+fn boards(job: &mut Job<'_>) -> Result<(), Failure> {
+    let mut command = job.cargo(&["test", "--locked", "-p", "board-tests", "--test", "boards"]);
+    if job.all_boards() {
+        command.env("BOARDS", "all");
+    }
+    job.run(command.env("FIRMWARE_CTD", job.daemon()).args(["--", "--nocapture"]))?;
+    job.run(&mut job.cargo(&["demo", "board"]))?;
+    job.tell("measured: ")
+}
+
 /// Every target at once: each is one thread.
 fn fuzz(job: &mut Job<'_>) -> Result<(), Failure> {
     job.run(&mut fuzz_cargo(job, &["build", "--release", "--locked"]))?;
@@ -284,7 +300,7 @@ mod tests {
         let mut names = STEPS.map(|step| step.name);
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-        assert!(STEPS.iter().all(|step| step.name.len() <= 9 && step.limit_s <= 900));
+        assert!(STEPS.iter().all(|step| step.name.len() <= 9 && step.limit_s <= 1800));
     }
 
     #[test]

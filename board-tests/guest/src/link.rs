@@ -5,13 +5,12 @@
 //! rtnetlink(7), `linux/if_link.h`, `linux/if_addr.h`, `linux/neighbour.h`.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use nix::sys::socket::SockProtocol;
 
-use super::error::LabError;
-use super::netlink::{ACKED, CREATE, Netlink, Request, attrs, head};
-use super::netns::Netns;
+use crate::error::LabError;
+use crate::netlink::{ACKED, CREATE, Netlink, Request, attrs, head};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -36,23 +35,29 @@ pub struct LinkStats {
 
 /// The interfaces of one namespace.
 #[derive(Debug)]
-pub(super) struct Links {
+pub struct Links {
     netlink: Netlink,
 }
 
 impl Links {
-    pub(super) fn open(netns: &Netns) -> Result<Self, LabError> {
-        let netlink = netns.run(|| Netlink::open(SockProtocol::NetlinkRoute, 0))?;
-        Ok(Self { netlink })
+    /// Those of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open() -> Result<Self, LabError> {
+        Ok(Self { netlink: Netlink::open(SockProtocol::NetlinkRoute, 0)? })
     }
 
-    /// Makes the interface `name` here and its other end `peer` in `there`.
-    pub(super) fn veth(&mut self, name: &str, peer: &str, there: &Netns) -> Result<(), LabError> {
+    /// Makes the interface `name` here and its other end `peer` in the namespace behind `there`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn veth(&mut self, name: &str, peer: &str, there: RawFd) -> Result<(), LabError> {
         let mut request = Request::default();
         request.message(RTM_NEWLINK, CREATE, &link_header(0)).text(3, name).nest(18, |info| {
             info.text(1, "veth").nest(2, |data| {
                 data.nest(1, |end| {
-                    end.raw(&link_header(0)).text(3, peer).attr(28, &fd_bytes(there));
+                    end.raw(&link_header(0)).text(3, peer).attr(28, &there.to_ne_bytes());
                 });
             });
         });
@@ -60,7 +65,10 @@ impl Links {
     }
 
     /// Sets `name` up, with `mac` as its address when given.
-    pub(super) fn up(&mut self, name: &str, mac: Option<Mac>) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn up(&mut self, name: &str, mac: Option<Mac>) -> Result<(), LabError> {
         let mut request = Request::default();
         if let Some(mac) = mac {
             request.message(RTM_NEWLINK, ACKED, &link_header(0)).text(3, name).attr(1, &mac);
@@ -69,13 +77,36 @@ impl Links {
         self.netlink.ack(&request, &format!("setting {name} up"))
     }
 
+    /// Gives an interface that is down another name.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), LabError> {
+        let (index, _) = self.get(from)?;
+        let mut header = link_header(0);
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut request = Request::default();
+        request.message(RTM_NEWLINK, ACKED, &header).text(3, to);
+        self.netlink.ack(&request, &format!("naming {from} {to}"))
+    }
+
+    /// Sets an interface down.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn down(&mut self, name: &str) -> Result<(), LabError> {
+        let mut header = link_header(IFF_UP);
+        header[8..12].copy_from_slice(&0_u32.to_ne_bytes());
+        let mut request = Request::default();
+        request.message(RTM_NEWLINK, ACKED, &header).text(3, name);
+        self.netlink.ack(&request, &format!("setting {name} down"))
+    }
+
     /// Gives `address`/`prefix` to the interface `index`; no duplicate address detection.
-    pub(super) fn address(
-        &mut self,
-        index: u32,
-        address: IpAddr,
-        prefix: u8,
-    ) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<(), LabError> {
         let mut header = vec![family(address), prefix, 0, 0];
         header.extend_from_slice(&index.to_ne_bytes());
         let bytes = octets(address);
@@ -86,12 +117,10 @@ impl Links {
     }
 
     /// Tells the interface `index` for good that `address` is at `mac`.
-    pub(super) fn neighbour(
-        &mut self,
-        index: u32,
-        address: IpAddr,
-        mac: Mac,
-    ) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn neighbour(&mut self, index: u32, address: IpAddr, mac: Mac) -> Result<(), LabError> {
         let mut header = vec![family(address), 0, 0, 0];
         header.extend_from_slice(&index.to_ne_bytes());
         header.extend_from_slice(&NUD_PERMANENT.to_ne_bytes());
@@ -102,7 +131,10 @@ impl Links {
     }
 
     /// The index and the counters of the interface `name`.
-    pub(super) fn get(&mut self, name: &str) -> Result<(u32, LinkStats), LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn get(&mut self, name: &str) -> Result<(u32, LinkStats), LabError> {
         let mut request = Request::default();
         request.message(RTM_GETLINK, ACKED, &link_header(0)).text(3, name);
         let mut found = (0, LinkStats::default());
@@ -114,14 +146,6 @@ impl Links {
         })?;
         Ok(found)
     }
-}
-
-/// Sets the loopback interface of `netns` up; a new namespace has it down.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn loopback_up(netns: &Netns) -> Result<(), LabError> {
-    Links::open(netns)?.up("lo", None)
 }
 
 const IFF_UP: u32 = 1;
@@ -136,18 +160,14 @@ fn link_header(flags: u32) -> [u8; 16] {
     header
 }
 
-fn fd_bytes(netns: &Netns) -> [u8; 4] {
-    let fd: RawFd = netns.as_raw_fd();
-    fd.to_ne_bytes()
-}
-
 /// `AF_INET` or `AF_INET6`.
 const fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { 2 } else { 10 }
 }
 
 /// The bytes of an address in network order.
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+#[must_use]
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

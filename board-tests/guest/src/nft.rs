@@ -6,8 +6,8 @@
 
 use nix::sys::socket::SockProtocol;
 
-use super::error::LabError;
-use super::netlink::{CREATE, Netlink, PLAIN, Request};
+use crate::error::LabError;
+use crate::netlink::{CREATE, Netlink, PLAIN, Request};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -24,7 +24,10 @@ const CHAIN: &str = "postrouting";
 const REGISTER: u32 = 1;
 
 /// Loads the ruleset into the namespace of the calling thread; `wan` is the outer interface.
-pub(super) fn masquerade(wan: &str) -> Result<(), LabError> {
+///
+/// # Errors
+/// When the kernel refuses, or lacks `nf_tables`.
+pub fn masquerade(wan: &str) -> Result<(), LabError> {
     let mut netlink = Netlink::open(SockProtocol::NetlinkNetFilter, 0)?;
     let mut batch = Request::default();
     batch.message(BATCH_BEGIN, PLAIN, &header(0, SUBSYSTEM));
@@ -48,7 +51,8 @@ pub(super) fn masquerade(wan: &str) -> Result<(), LabError> {
 }
 
 /// `struct nfgenmsg`: the family, version 0 and the resource.
-pub(super) fn header(family: u8, resource: u16) -> [u8; 4] {
+#[must_use]
+pub fn header(family: u8, resource: u16) -> [u8; 4] {
     let [high, low] = resource.to_be_bytes();
     [family, 0, high, low]
 }

@@ -15,16 +15,16 @@ use nix::sys::socket::{
     setsockopt, socket,
 };
 
-use super::error::{Context, LabError};
+use crate::error::{Context, LabError};
 
 /// `NLM_F_REQUEST`.
-pub(super) const PLAIN: u16 = 0x1;
+pub const PLAIN: u16 = 0x1;
 /// `NLM_F_REQUEST | NLM_F_ACK`.
-pub(super) const ACKED: u16 = 0x1 | 0x4;
+pub const ACKED: u16 = 0x1 | 0x4;
 /// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE`.
-pub(super) const CREATE: u16 = ACKED | 0x200 | 0x400;
+pub const CREATE: u16 = ACKED | 0x200 | 0x400;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
-pub(super) const DUMP: u16 = 0x1 | 0x300;
+pub const DUMP: u16 = 0x1 | 0x300;
 
 /// Flags whose messages the kernel answers with a last word: `NLM_F_ACK | NLM_F_DUMP`.
 const ANSWERED: u16 = 0x4 | 0x300;
@@ -35,7 +35,7 @@ const NESTED: u16 = 0x8000;
 
 /// One or several netlink requests in the making.
 #[derive(Debug, Default)]
-pub(super) struct Request {
+pub struct Request {
     bytes: Vec<u8>,
     message: usize,
     sequence: u32,
@@ -44,7 +44,7 @@ pub(super) struct Request {
 
 impl Request {
     /// Begins a message of type `kind`; the one before is finished.
-    pub(super) fn message(&mut self, kind: u16, flags: u16, fixed: &[u8]) -> &mut Self {
+    pub fn message(&mut self, kind: u16, flags: u16, fixed: &[u8]) -> &mut Self {
         self.message = self.bytes.len();
         self.sequence += 1;
         if flags & ANSWERED != 0 {
@@ -59,21 +59,21 @@ impl Request {
     }
 
     /// Appends bytes as they are, padded to four.
-    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         self.close(self.message, 4)
     }
 
     /// Appends one attribute.
-    pub(super) fn attr(&mut self, kind: u16, payload: &[u8]) -> &mut Self {
+    pub fn attr(&mut self, kind: u16, payload: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(&length(4 + payload.len()).to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.raw(payload)
     }
 
     /// Appends an attribute that holds what `inner` appends.
-    pub(super) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self)) -> &mut Self {
+    pub fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self)) -> &mut Self {
         let start = self.bytes.len();
         self.attr(kind | NESTED, &[]);
         inner(self);
@@ -81,7 +81,7 @@ impl Request {
     }
 
     /// Appends a string attribute with its NUL.
-    pub(super) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
+    pub fn text(&mut self, kind: u16, text: &str) -> &mut Self {
         let mut bytes = text.as_bytes().to_vec();
         bytes.push(0);
         self.attr(kind, &bytes)
@@ -106,22 +106,28 @@ fn length(bytes: usize) -> u16 {
 
 /// One message as received: its type, its flags and what follows the netlink header.
 #[derive(Debug)]
-pub(super) struct Reply<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) payload: &'a [u8],
+pub struct Reply<'a> {
+    /// Its type.
+    pub kind: u16,
+    /// Its flags.
+    pub flags: u16,
+    /// What follows the header.
+    pub payload: &'a [u8],
 }
 
 /// A bound netlink socket of the namespace in which it was opened.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub struct Netlink {
     fd: OwnedFd,
     buffer: Vec<u8>,
 }
 
 impl Netlink {
     /// Opens a socket in the calling thread's namespace, joined to the group bits `groups`.
-    pub(super) fn open(protocol: SockProtocol, groups: u32) -> Result<Self, LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open(protocol: SockProtocol, groups: u32) -> Result<Self, LabError> {
         let kind = SockType::Raw;
         let fd = socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, protocol)
             .context("opening a netlink socket")?;
@@ -130,21 +136,30 @@ impl Netlink {
     }
 
     /// Asks for a receive buffer of `bytes`; the limit of the machine applies when not root.
-    pub(super) fn receive_buffer(&self, bytes: usize) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn receive_buffer(&self, bytes: usize) -> Result<(), LabError> {
         setsockopt(&self.fd, RcvBufForce, &bytes)
             .or_else(|_| setsockopt(&self.fd, RcvBuf, &bytes))
             .context("sizing a netlink receive buffer")
     }
 
     /// Sends `request` and waits for its acknowledgement, or for the first refusal.
-    pub(super) fn ack(&mut self, request: &Request, doing: &str) -> Result<(), LabError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn ack(&mut self, request: &Request, doing: &str) -> Result<(), LabError> {
         self.talk(request, doing, |_| {})
     }
 
     /// Sends `request` and hands every answer to `each` until the end or the acknowledgement.
     ///
     /// For several messages in one request, the acknowledgement is that of the last that asks for one.
-    pub(super) fn talk(
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn talk(
         &mut self,
         request: &Request,
         doing: &str,
@@ -166,7 +181,10 @@ impl Netlink {
 
     /// Hands every message that arrives within `patience` of the last to `each`, until `each`
     /// returns false; false when the patience ran out.
-    pub(super) fn listen(
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn listen(
         &mut self,
         patience: Duration,
         mut each: impl FnMut(&Reply<'_>) -> bool,
@@ -214,7 +232,8 @@ fn outcome(reply: &Reply<'_>) -> Option<io::Result<()>> {
 }
 
 /// The first `N` bytes, zeros for what is missing.
-pub(super) fn head<const N: usize>(bytes: &[u8]) -> [u8; N] {
+#[must_use]
+pub fn head<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut out = [0; N];
     for (to, from) in out.iter_mut().zip(bytes) {
         *to = *from;
@@ -238,7 +257,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u32, Reply<'_>)> {
 }
 
 /// The attributes in `bytes`, as (type without flags, payload).
-pub(super) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let total = usize::from(u16::from_ne_bytes(head(bytes)));
         if bytes.len() < 4 || total < 4 || total > bytes.len() {

@@ -1,0 +1,177 @@
+//! What an event costs the board, in instructions of the daemon and of the kernel.
+//!
+//! A plugin counts in the emulator (`board-tests/counter`): nothing on the board is changed for it.
+//! The board is at rest before and after, so all that programs did in between is the daemon's, but
+//! for what the first process does with one short command.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use board_tests::board::{Board, Model, Off, Options};
+use board_tests::daemon::Status;
+use board_tests::lab::{Hosts, Plan, clock};
+use board_tests::measure;
+
+use crate::{Outcome, firmware};
+
+/// Instructions of the daemon for one event that it is to come down to.
+const GOAL: u64 = 5_000;
+/// What it may take now, built for size: the goal is not reached, and the test says so.
+const LIMIT: u64 = 7_500;
+/// The core of such boards.
+const HERTZ: u64 = 580_000_000;
+/// Events a second that are to take at most a twentieth of it, the kernel's share included.
+const RATE: u64 = 2_000;
+const FLOWS: u32 = 2_000;
+
+/// Both counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    programs: u64,
+    kernel: u64,
+}
+
+/// The counter's file.
+#[derive(Debug)]
+struct Counter(tempfile::NamedTempFile);
+
+impl Counter {
+    fn new() -> io::Result<Self> {
+        let file = tempfile::NamedTempFile::new()?;
+        file.as_file().set_len(16)?;
+        Ok(Self(file))
+    }
+
+    fn read(&self) -> io::Result<Counts> {
+        let bytes = std::fs::read(self.0.path())?;
+        let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let both = number(0).zip(number(8)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Counts { programs: both.0, kernel: both.1 })
+    }
+
+    /// Waits until programs do next to nothing for a while; the counts then. The hosts go on.
+    fn rest(&self, hosts: &mut Hosts) -> io::Result<Counts> {
+        let mut before = self.read()?;
+        measure::wait_for("the board to come to rest", 60, || {
+            let (began, time) = (clock::now(), Duration::from_millis(700));
+            hosts.drive_until(time, |_| began.elapsed() >= time);
+            let now = self.read()?;
+            let idle = now.programs - before.programs < 100_000;
+            before = now;
+            Ok(idle.then_some(now))
+        })
+    }
+}
+
+/// The plugin, built for this machine.
+fn plugin() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--locked", "--release"]);
+    let target = board_tests::board::cache()?.join("counter");
+    let done = build.args(["-p", "board-counter", "--target-dir"]).arg(&target).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    Ok(target.join("release/libboard_counter.so"))
+}
+
+fn events(status: &Status) -> u64 {
+    ["events_new", "events_update", "events_destroy"].iter().map(|name| status.stat(name)).sum()
+}
+
+/// Parts of a measurement, and their sum.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    programs: u64,
+    events: u64,
+}
+
+impl Sum {
+    fn add(&mut self, when: &str, (before, after): (Counts, Counts), events: u64) {
+        let programs = after.programs - before.programs;
+        let [own, kernel] =
+            [programs, after.kernel - before.kernel].map(|count| count / events.max(1));
+        eprintln!(
+            "measured: {when}: {events} events, {own} instructions of the daemon for each, {kernel} \
+             of the kernel with all its forwarding"
+        );
+        self.programs += programs;
+        self.events += events;
+    }
+}
+
+pub(crate) fn instructions(model: &'static Model) -> Outcome {
+    let counter = Counter::new()?;
+    let word = format!("{},counts={}", plugin()?.display(), counter.0.path().display());
+    let emulator = vec!["-plugin".to_owned(), word];
+    let options = Options { emulator, ..Options::default() };
+    let (off, mut hosts) = Off::new(model, &firmware(model, "small-64mb")?, &options)?;
+    let mut board = off.power_on()?;
+    board.booted(&mut hosts, 0)?;
+    let first = board.status()?;
+
+    let mut told = Sum::default();
+    let before = counter.rest(&mut hosts)?;
+    let plan = Plan { ipv6_percent: 33, ..Plan::of(FLOWS, 9) };
+    hosts.run(&plan, |_| {})?;
+    let after = counter.rest(&mut hosts)?;
+    let middle = board.status()?;
+    told.add("while flows begin and change", (before, after), events(&middle) - events(&first));
+    let before = counter.rest(&mut hosts)?;
+    board.ask("flush")?;
+    let after = counter.rest(&mut hosts)?;
+    let last = board.status()?;
+    told.add(
+        "while they end, with a record each",
+        (before, after),
+        events(&last) - events(&middle),
+    );
+    assert!(told.events >= u64::from(2 * FLOWS), "{} events of {FLOWS} flows", told.events);
+    let each = told.programs / told.events;
+    eprintln!(
+        "measured: {each} instructions of the daemon for each of {} events ({GOAL} are the goal); \
+         {RATE} events/s take {}.{} million a second of {} million",
+        told.events,
+        RATE * each / 1_000_000,
+        RATE * each / 100_000 % 10,
+        HERTZ / 1_000_000,
+    );
+    assert!(each <= LIMIT, "{each} instructions for an event, {LIMIT} are allowed");
+    start(&mut board, &mut hosts, &counter)
+}
+
+/// From its start to its word that it is ready, with 4,000 flows to be made again.
+fn start(board: &mut Board, hosts: &mut Hosts, counter: &Counter) -> Outcome {
+    const WANTED: u64 = 4_000;
+    for key in ["udp_timeout", "udp_timeout_stream"] {
+        board.ask(&format!("sysctl net/netfilter/nf_conntrack_{key} 3600"))?;
+    }
+    board.configure(hosts, "[checkpoint]\nkeep = [\"all\"]\n")?;
+    let plan = Plan {
+        tcp_flows: 0,
+        udp_flows: u32::try_from(WANTED)?,
+        icmp_flows: 0,
+        datagram_bytes: 16..=64,
+        exchanges: 1..=1,
+        ..Plan::seeded(4)
+    };
+    hosts.run(&plan, |_| {})?;
+    let mark = board.heard();
+    board.reboot(hosts, false)?;
+    board.wait_for(hosts, "starting", mark, Duration::from_secs(60))?;
+    let (begin, before) = (clock::now(), counter.read()?);
+    board.wait_for_log(hosts, "ready: ", mark)?;
+    let (took, after) = (begin.elapsed(), counter.read()?);
+    let made = crate::restored(board, "restored")?;
+    assert_eq!(made, WANTED);
+    eprintln!(
+        "measured: from start to ready with {made} flows: {} ms here, {} million instructions of programs, {} \
+         million of the kernel",
+        took.as_millis(),
+        (after.programs - before.programs) / 1_000_000,
+        (after.kernel - before.kernel) / 1_000_000,
+    );
+    Ok(())
+}

@@ -16,11 +16,14 @@
 //! made again, each time after a longer wait; nothing is concluded from them. Resyncs wait longer
 //! too while overruns go on.
 
+mod purpose;
 mod wanted;
 
 pub use wanted::{DumpWish, WishedDump};
 
 use super::events::start_of;
+pub use purpose::Purpose;
+
 use super::{Engine, OUTPUTS};
 use crate::record::{Cause, Kind};
 use crate::table::{Key, Slot, flag};
@@ -50,35 +53,6 @@ const FLOWS_PER_PART: u32 = 50;
 const SWEEP_STEP: usize = 2048;
 /// A tombstone hides a dump entry without start for so long.
 const STALE_S: u32 = 2;
-
-/// Why a dump is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// The first one: to learn what lived before the daemon.
-    Start,
-    /// To bring counters and timeouts up to date.
-    Refresh,
-    /// Events were lost.
-    Resync,
-    /// To see whether what an earlier one missed is really gone.
-    Confirm,
-    /// Somebody is about to save what lives: see [`Engine::want_dump`].
-    Save,
-}
-
-impl Purpose {
-    /// The word for it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Refresh => "refresh",
-            Self::Resync => "resync",
-            Self::Confirm => "confirm",
-            Self::Save => "save",
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

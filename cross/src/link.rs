@@ -64,6 +64,9 @@ pub(crate) fn become_linker(arch: &Arch) -> CrossError {
     };
     let mut command = Command::new(&zig);
     command.args(["cc", "-target", arch.zig]).arg(format!("-mcpu={}", arch.cpu));
+    // Zig links musl statically unless told otherwise; rustc says when it wants that.
+    let is_static = std::env::args_os().any(|it| it == "-static" || it == "-static-pie");
+    command.args((!is_static).then_some("-dynamic"));
     command.args(std::env::args_os().skip(1).filter_map(translate));
     let error = command.exec();
     CrossError::Missing(format!("{}: {error}", zig.display()))

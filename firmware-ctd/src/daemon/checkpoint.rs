@@ -176,16 +176,18 @@ impl Checkpoints {
         let allowance = loaded.as_ref().and_then(|it| router::allowance_blocks(it.router()));
         let mut steps = Steps::default();
         steps.look(super::clock::now());
-        let restored = loaded.filter(Loaded::is_of_another_boot);
-        let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         let live = config.control.socket.with_extension("checkpoint");
         let files = [live, of.directory.clone()].map(Files::new);
+        let next = loaded.as_ref().map(|it| it.next(&files[1]));
+        let restored = loaded.filter(Loaded::is_of_another_boot);
+        let after = restored.map(|it| After::new(it, of.address_grace_s, now)).transpose()?;
         // From here on more happens than its image has.
         if let Err(error) = files[1].unmark() {
             let mark = files[1].mark();
             log::error!("{}: {}; it must not stay", mark.display(), InWords(&error));
         }
-        let found = [&files[0], &files[1]].map(|files| pair::choose(&files.find()));
+        let in_flash = next.unwrap_or_else(|| pair::choose(&files[1].find()));
+        let found = [pair::choose(&files[0].find()), in_flash];
         // Of another boot's count too: a generation never comes twice.
         let images =
             found.map(|choice| Image { generation: choice.generation - 1, ..Image::default() });

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use firmware_ctd::checkpoint::pair::{Choice, Found, Slot, choose};
 use firmware_ctd::checkpoint::{Facts, Fault, FaultKind, Reader, SavedFlow, Section};
-use firmware_ctd::daemon::checkpoint::files::{Files, look};
+use firmware_ctd::daemon::checkpoint::files::Files;
 use firmware_ctd::time::WallTime;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -61,10 +61,15 @@ fn an_image_with_any_bit_flipped_is_refused_at_or_before_that_byte() {
             // A length that is too long is found at the end of the file.
             let cut = fault.what == FaultKind::Cut && fault.offset == image.len() as u64;
             assert!(cut || fault.offset <= byte as u64, "{byte}.{bit}: {fault}");
+            assert!(Reader::reopen(Cursor::new(&image)).is_err(), "{byte}.{bit}, by checksums");
             image[byte] ^= 1 << bit;
         }
     }
     assert!(open(&image).is_ok());
+    let (opened, reopened) =
+        (Reader::open(Cursor::new(&image)), Reader::reopen(Cursor::new(&image)));
+    let (opened, reopened) = (opened.unwrap(), reopened.unwrap());
+    assert_eq!((opened.facts(), opened.summary()), (reopened.facts(), reopened.summary()));
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn failures_name_their_step() {
     assert!(error.starts_with("renaming: "), "{error}");
     let draft = files.begin(Slot::B).unwrap();
     draft.discard().unwrap();
-    assert_eq!(look(&files.path(Slot::B)), Found::Missing);
+    assert_eq!(files.find()[1], Found::Missing);
     assert!(!files.temporary(Slot::B).exists());
 }
 

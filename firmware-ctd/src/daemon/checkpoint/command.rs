@@ -28,7 +28,7 @@ pub fn restore(files: &[PathBuf], image: Option<&Path>) -> u8 {
                 "name an image, or a configuration with checkpoint.directory",
             );
         }
-        None => match load::best(&config.directory).0 {
+        None => match load::best(&config.directory).image {
             Some(found) => found,
             None => {
                 let directory = config.directory.display();

@@ -139,7 +139,22 @@ impl Files {
     /// Looks at both images, every byte of them.
     #[must_use]
     pub fn find(&self) -> [Found; 2] {
-        Slot::ALL.map(|slot| look(&self.path(slot)))
+        self.open_both().map(|image| found(&image))
+    }
+
+    /// Opens and verifies both images.
+    ///
+    /// # Errors
+    /// The first fault of each.
+    pub fn open_both(&self) -> [Result<Reader<File>, Fault>; 2] {
+        Slot::ALL.map(|slot| open(&self.path(slot)))
+    }
+
+    /// The generations of the images that are whole, by their checksums alone.
+    #[must_use]
+    pub fn generations(&self) -> [u64; 2] {
+        let image = |slot| reopen(&self.path(slot));
+        Slot::ALL.map(|slot| image(slot).map_or(0, |image| image.facts().generation))
     }
 
     /// Begins an image for this slot. Temporaries that were left over are removed.
@@ -238,13 +253,13 @@ fn not_after(file: &File, now: WallTime) -> io::Result<()> {
     Ok(())
 }
 
-/// What is at this path.
+/// What was found, by what came of opening it.
 #[must_use]
-pub fn look(path: &Path) -> Found {
-    match open(path) {
+pub fn found(image: &Result<Reader<File>, Fault>) -> Found {
+    match image {
         Ok(reader) => Found::Good(*reader.facts()),
         Err(Fault { what: FaultKind::Io(io::ErrorKind::NotFound), .. }) => Found::Missing,
-        Err(fault) => Found::Faulty(fault),
+        Err(fault) => Found::Faulty(*fault),
     }
 }
 
@@ -253,8 +268,18 @@ pub fn look(path: &Path) -> Found {
 /// # Errors
 /// The first fault; that the file cannot be opened is one too.
 pub fn open(path: &Path) -> Result<Reader<File>, Fault> {
-    match File::open(path) {
-        Ok(file) => Reader::open(file),
-        Err(error) => Err(Fault { offset: 0, what: FaultKind::Io(error.kind()) }),
-    }
+    Reader::open(file(path)?)
+}
+
+/// Opens an image that was verified before: see [`Reader::reopen`].
+///
+/// # Errors
+/// The first fault; that the file cannot be opened is one too.
+pub fn reopen(path: &Path) -> Result<Reader<File>, Fault> {
+    Reader::reopen(file(path)?)
+}
+
+fn file(path: &Path) -> Result<File, Fault> {
+    let unopened = |error: io::Error| Fault { offset: 0, what: FaultKind::Io(error.kind()) };
+    File::open(path).map_err(unopened)
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, Files};
 use super::{CARRIED, ENDED, ROUTER};
-use crate::checkpoint::pair::{self, Found, Slot};
+use crate::checkpoint::pair::{self, Choice, Found, Slot};
 use crate::checkpoint::{Facts, Fault, Keep, Reader, SavedExpect, SavedFlow, Section, Summary};
 use crate::config::Checkpoint;
 use crate::daemon::restore::{self, Outcome, Plan};
@@ -29,6 +29,7 @@ use crate::words;
 #[derive(Clone, Debug)]
 pub struct Loaded {
     path: PathBuf,
+    choice: Choice,
     /// What its head tells.
     pub facts: Facts,
     /// It is of an earlier boot: its flows were made again.
@@ -87,9 +88,9 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     if !config.is_on() {
         return None;
     }
-    let (found, refused) = best(&config.directory);
+    let Best { image, choice, refused } = best(&config.directory);
     words.add(Word::ImagesRefused, refused);
-    let (path, mut reader) = found?;
+    let (path, mut reader) = image?;
     // What cannot be read is not there.
     let router = words_of(&mut reader, ROUTER).unwrap_or_default();
     let facts = *reader.facts();
@@ -98,7 +99,8 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     let mark = Some(mark).filter(|mark| is_mark_of(mark, &facts));
     let ended = mark.as_deref().map(ended).unwrap_or_default();
     let (keep, refused) = (config.keep.clone(), Vec::new());
-    let mut loaded = Loaded { path, facts, rebooted, mark, ended, at: now, refused, keep, router };
+    let mut loaded =
+        Loaded { path, choice, facts, rebooted, mark, ended, at: now, refused, keep, router };
     if let Some(at_s) = words.get(Word::RestoredAt).checked_sub(1) {
         // A daemon before this one made them, and died before it could say which.
         loaded.at.boot = Instant::BOOT + Duration::from_secs(u64::from(at_s));
@@ -117,21 +119,34 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     Some(loaded)
 }
 
-/// The best image of a directory, open, with its file; and how many are no good. Those are told in
-/// the log.
+/// What is in a directory.
+#[derive(Debug)]
+pub struct Best {
+    /// The best image, open, with its file.
+    pub image: Option<(PathBuf, Reader<File>)>,
+    /// What was decided.
+    pub choice: Choice,
+    /// Images that are no good.
+    pub refused: u32,
+}
+
+/// Finds the best image of a directory. Those that are no good are told in the log.
 #[must_use]
-pub fn best(directory: &Path) -> (Option<(PathBuf, Reader<File>)>, u32) {
+pub fn best(directory: &Path) -> Best {
     let files = Files::new(directory.to_owned());
-    let (found, mut refused) = (files.find(), 0);
+    let (images, mut refused) = (files.open_both(), 0);
+    let found = images.each_ref().map(files::found);
     for (slot, found) in Slot::ALL.iter().zip(&found) {
         if let Found::Faulty(fault) = found {
             log::warn!("{}: {fault}; the other image is used", files.path(*slot).display());
             refused += 1;
         }
     }
-    let path = pair::choose(&found).load.map(|slot| files.path(slot));
-    let image = path.and_then(|path| files::open(&path).ok().map(|reader| (path, reader)));
-    (image, refused)
+    let mut both = Slot::ALL.into_iter().zip(images);
+    let choice = pair::choose(&found);
+    let image = both.find(|(slot, _)| Some(*slot) == choice.load);
+    let image = image.and_then(|(slot, image)| Some((files.path(slot), image.ok()?)));
+    Best { image, choice, refused }
 }
 
 /// Whether this file tells, as a mark, that the image with these facts was the last one.
@@ -285,7 +300,7 @@ impl Loaded {
 
     /// The image, if it is still the one that was loaded.
     fn reader(&self) -> Result<Option<Reader<File>>, Fault> {
-        let reader = files::open(&self.path)?;
+        let reader = files::reopen(&self.path)?;
         let same = reader.facts().generation == self.facts.generation;
         Ok(Some(reader).filter(|_| same))
     }
@@ -301,7 +316,7 @@ impl Loaded {
         engine: &mut Engine<'_>,
         now: Now,
     ) -> Result<(), Fault> {
-        let mark = self.mark.as_ref().and_then(|mark| files::open(mark).ok());
+        let mark = self.mark.as_ref().and_then(|mark| files::reopen(mark).ok());
         let marked = mark.map(|mut mark| words_of(&mut mark, CARRIED)).transpose()?;
         let carried = match marked {
             Some(words) if !words.is_empty() => words,
@@ -314,6 +329,17 @@ impl Loaded {
             );
         }
         Ok(())
+    }
+
+    /// Where the next image goes; every byte of both is looked at again only if there has been one
+    /// since this was loaded.
+    #[must_use]
+    pub fn next(&self, files: &Files) -> Choice {
+        let newer = |generation| generation > self.facts.generation;
+        if files.generations().into_iter().any(newer) {
+            return pair::choose(&files.find());
+        }
+        self.choice
     }
 
     /// The addresses that the router had, and what was left of its flash budget.

@@ -60,7 +60,7 @@ const NO_EXPECT: SavedExpect = SavedExpect {
 #[derive(Debug)]
 pub struct Reader<R> {
     blocks: Blocks<R>,
-    codec: Codec,
+    codec: Box<Codec>,
     facts: Facts,
     summary: Summary,
 }
@@ -220,7 +220,7 @@ impl<R: Read + Seek> Reader<R> {
         rewind(&mut blocks.input, 0)?;
         let (facts, header_crc) = blocks.header()?;
         let summary = Summary::default();
-        let mut reader = Self { blocks, codec: Codec::new(false), facts, summary };
+        let mut reader = Self { blocks, codec: Box::new(Codec::new(false)), facts, summary };
         let mut crc = Crc::new();
         crc.update(&header_crc);
         reader.verify(crc, depth)?;

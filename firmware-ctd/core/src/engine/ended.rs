@@ -11,7 +11,7 @@ use crate::table::Key;
 use crate::time::NANOS_PER_MILLI;
 
 /// So many at most.
-const MOST: usize = 256;
+const MOST: usize = 64;
 
 /// The accounts, while they are noted.
 #[derive(Debug, Default)]

@@ -61,7 +61,8 @@ const VIRTIO_PORT_MAPPED: (&str, &[&str]) = (
 pub const MALTA_BE: Model = Model {
     name: "malta-be",
     arch: "mips_24kc",
-    default_tier: true,
+    // Its cable stands still now and then, and takes packets with it: not understood yet.
+    default_tier: false,
     big_endian: true,
     emulator: "qemu-system-mips",
     machine: &["-M", "malta", "-cpu", "24Kc"],

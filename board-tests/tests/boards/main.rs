@@ -56,7 +56,12 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for model in MODELS.iter().filter(|model| takes(model)) {
         let malta = model.name == MALTA_BE.name;
-        let own = if malta { &OF_MALTA[..] } else { &OF_A_PAIR };
+        let own = match malta {
+            true => &OF_MALTA[..],
+            // The other of the pair is malta.
+            false if takes(&MALTA_BE) => &OF_A_PAIR,
+            false => &[],
+        };
         let measured = (malta && wanted.is_some()).then_some(&MEASURED);
         for &(name, test) in TESTS.iter().chain(own).chain(measured) {
             trials.push(Trial::test(format!("{}::{name}", model.name), move || test(model)));

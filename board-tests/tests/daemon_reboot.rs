@@ -8,7 +8,7 @@ use std::time::Duration;
 use board_tests::daemon::{Status, client, tool};
 use board_tests::lab::outlast::{self, Scene, Setup};
 use board_tests::lab::records::{self, Record};
-use board_tests::lab::stream::{Standing, Stream, Way};
+use board_tests::lab::stream::{Standing, Stream, Way, mixed};
 use board_tests::lab::{Netns, Options, Path, Phy, Side, daemon};
 use harness::Outcome;
 use libtest_mimic::Trial;
@@ -65,17 +65,6 @@ fn wait_for(what: &str, mut done: impl FnMut() -> std::io::Result<bool>) -> std:
     board_tests::measure::wait_for(what, 20, || Ok(done()?.then_some(())))
 }
 
-/// `count` transfers, up and down, IPv4 and IPv6 in turn.
-fn wanted(count: u16, bytes: u64) -> Vec<(Path, Way, u64)> {
-    (0..count)
-        .map(|n| {
-            let [lan, wan] = [n % 10, n / 10 % 4].map(|host| u8::try_from(host).unwrap_or(0));
-            let path = Path { ipv6: n % 2 == 1, lan, wan, sport: 20_000 + n, dport: 8_000 + n };
-            (path, if n % 4 < 2 { Way::Down } else { Way::Up }, bytes)
-        })
-        .collect()
-}
-
 fn check_finished(scene: &mut Scene, streams: &mut [Stream]) {
     for (standing, stream) in scene.standings(streams).into_iter().zip(streams) {
         let (path, way, received) = (*stream.path(), stream.way, stream.received());
@@ -86,7 +75,7 @@ fn check_finished(scene: &mut Scene, streams: &mut [Stream]) {
 
 fn transfers_live() -> Outcome {
     let mut scene = scene("")?;
-    let mut streams = scene.streams(&wanted(200, 60_000))?;
+    let mut streams = scene.streams(&mixed(200, 60_000))?;
     assert!(scene.drive(&mut streams, 40), "the transfers begin");
     let before = scene.lab.router.dump()?;
     assert_eq!(before.len(), 200);
@@ -148,7 +137,7 @@ fn downloads_die() -> Outcome {
     let ipv4 = |(path, way, bytes): &(Path, Way, u64)| {
         (!path.ipv6 && *way == Way::Down).then_some((*path, *way, *bytes))
     };
-    let wanted: Vec<_> = wanted(80, 60_000).iter().filter_map(ipv4).collect();
+    let wanted: Vec<_> = mixed(80, 60_000).iter().filter_map(ipv4).collect();
     let mut streams = scene.streams(&wanted)?;
     assert!(scene.drive(&mut streams, 40), "the transfers begin");
     let (off, _) = scene.shut_down()?;
@@ -309,7 +298,7 @@ fn power_cut_after(
     what: impl FnOnce(Scene) -> Result<Scene, Box<dyn std::error::Error>>,
 ) -> Outcome {
     let mut scene = scene("")?;
-    let mut streams = scene.streams(&wanted(20, 60_000))?;
+    let mut streams = scene.streams(&mixed(20, 60_000))?;
     assert!(scene.drive(&mut streams, 30));
     let said = save(&scene)?;
     assert!(said.starts_with("saved generation 1: 20 flows"), "{said}");
@@ -375,7 +364,7 @@ fn ended_since() -> Outcome {
     let flash = tempfile::tempdir()?;
     let socket = flash.path().join("records.sock");
     let mut scene = scene(&format!("[[sink]]\ntype = \"unix\"\npath = {socket:?}"))?;
-    let streams = scene.streams(&wanted(8, 40_000))?;
+    let streams = scene.streams(&mixed(8, 40_000))?;
     let flow = scene.lab.hosts.open_udp(path(0, 31_000, 5_000))?;
     scene.lab.hosts.udp_send(&flow, 100)?;
     let said = save(&scene)?;
@@ -404,7 +393,7 @@ fn ended_since() -> Outcome {
 /// Eight downloads through a reboot, with a default route after it.
 fn with_default_route(change: &str) -> Result<(Scene, Vec<Stream>), Box<dyn std::error::Error>> {
     let mut scene = scene("address_grace_s = 1")?;
-    let mut streams = scene.streams(&wanted(8, 40_000))?;
+    let mut streams = scene.streams(&mixed(8, 40_000))?;
     assert!(scene.drive(&mut streams, 30));
     let (off, _) = scene.shut_down()?;
     let scene = off.power_on()?;
@@ -446,7 +435,7 @@ fn address_comes_back() -> Outcome {
 
 fn sigterms() -> Outcome {
     let mut scene = scene("")?;
-    let mut streams = scene.streams(&wanted(20, 60_000))?;
+    let mut streams = scene.streams(&mixed(20, 60_000))?;
     assert!(scene.drive(&mut streams, 30));
     save(&scene)?;
     let (off, took) = scene.shut_down()?;
@@ -469,7 +458,7 @@ fn sigterms() -> Outcome {
 
 fn damaged() -> Outcome {
     let mut scene = scene("")?;
-    let mut streams = scene.streams(&wanted(20, 60_000))?;
+    let mut streams = scene.streams(&mixed(20, 60_000))?;
     assert!(scene.drive(&mut streams, 30));
     for generation in 1..=2 {
         let said = save(&scene)?;

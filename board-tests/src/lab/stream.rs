@@ -187,6 +187,18 @@ impl Hosts {
     }
 }
 
+/// `count` transfers between the lab's hosts, up and down, IPv4 and IPv6 in turn.
+#[must_use]
+pub fn mixed(count: u16, bytes: u64) -> Vec<(Path, Way, u64)> {
+    (0..count)
+        .map(|n| {
+            let [lan, wan] = [n % 10, n / 10 % 4].map(|host| u8::try_from(host).unwrap_or(0));
+            let path = Path { ipv6: n % 2 == 1, lan, wan, sport: 20_000 + n, dport: 8_000 + n };
+            (path, if n % 4 < 2 { Way::Down } else { Way::Up }, bytes)
+        })
+        .collect()
+}
+
 /// The byte at `at` of stream `number`.
 fn content(number: u64, at: u64) -> u8 {
     let mixed = (at ^ number << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);

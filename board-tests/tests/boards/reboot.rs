@@ -3,22 +3,11 @@
 use std::time::Duration;
 
 use board_tests::board::{Board, Model, Options};
-use board_tests::lab::stream::{Standing, Stream, Way};
+use board_tests::lab::stream::{Standing, Stream, Way, mixed};
 use board_tests::lab::{Hosts, Path};
 use libtest_mimic::Failed;
 
 use crate::{Outcome, booted, restored};
-
-/// `count` transfers, up and down, IPv4 and IPv6 in turn.
-fn wanted(count: u16, bytes: u64) -> Vec<(Path, Way, u64)> {
-    (0..count)
-        .map(|n| {
-            let [lan, wan] = [n % 10, n / 10 % 4].map(|host| u8::try_from(host).unwrap_or(0));
-            let path = Path { ipv6: n % 2 == 1, lan, wan, sport: 20_000 + n, dport: 8_000 + n };
-            (path, if n % 4 < 2 { Way::Down } else { Way::Up }, bytes)
-        })
-        .collect()
-}
 
 fn check_finished(hosts: &mut Hosts, streams: &mut [Stream]) {
     for (standing, stream) in hosts.standings(streams).into_iter().zip(streams) {
@@ -47,7 +36,7 @@ fn through_a_reboot(
 }
 
 pub(crate) fn transfers_live(model: &'static Model) -> Outcome {
-    let (board, mut hosts, mut streams) = through_a_reboot(model, &wanted(40, 60_000), false)?;
+    let (board, mut hosts, mut streams) = through_a_reboot(model, &mixed(40, 60_000), false)?;
     assert_eq!(restored(&board, "restored")?, 40);
     assert!(hosts.drive_streams(&mut streams, 100), "the transfers go on");
     check_finished(&mut hosts, &mut streams);
@@ -56,7 +45,7 @@ pub(crate) fn transfers_live(model: &'static Model) -> Outcome {
 }
 
 pub(crate) fn downloads_die(model: &'static Model) -> Outcome {
-    let downloads: Vec<_> = wanted(40, 60_000)
+    let downloads: Vec<_> = mixed(40, 60_000)
         .into_iter()
         .filter(|(path, way, _)| !path.ipv6 && *way == Way::Down)
         .collect();

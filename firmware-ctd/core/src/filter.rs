@@ -8,6 +8,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::nearest::nearest;
+use crate::record::json::TCP_STATES;
 use crate::table::FlowRef;
 use crate::wire::{L4, Labels, Protocol, Status, Tuple};
 
@@ -113,20 +114,6 @@ const PROTOCOLS: [(&str, u8); 8] = [
     ("dccp", 33),
     ("gre", 47),
     ("udplite", 136),
-];
-
-/// `enum tcp_conntrack`, by number.
-const TCP_STATES: [&str; 10] = [
-    "none",
-    "syn-sent",
-    "syn-recv",
-    "established",
-    "fin-wait",
-    "close-wait",
-    "last-ack",
-    "time-wait",
-    "close",
-    "syn-sent2",
 ];
 
 const FAMILY: &str = "ipv4, ipv6";

@@ -104,14 +104,13 @@ fn reboot<'m>(router: &mut Router<'m>, memory: &'m mut [u32], meddling: bool, st
     let saved = router.save();
     assert_eq!(saved.len(), router.kernel.live.len());
     for (flow, _) in &saved {
-        let key = firmware_ctd::table::Key::new(&flow.orig, flow.zone, [0; 2]);
         let mut live = router.kernel.live.iter().map(|&serial| router.kernel.flow(serial));
         let wanted = live.find(|f| (f.orig, f.zone) == (flow.orig, flow.zone)).unwrap();
         let start_ms = wanted.true_start_ns().map(|ns| ns / 1_000_000);
         if wanted.start_ns.is_some() {
             assert_eq!(flow.start_ms, start_ms, "{wanted:?}");
         }
-        assert_eq!(flow.account(), flow.start_ms.map(|ms| account(&key, ms)));
+        assert_eq!(flow.account(), flow.start_ms.map(|ms| account(&flow.orig, flow.zone, ms)));
         if !wanted.zeroed && wanted.counters.is_some() && !router.truth.mergeable {
             assert_eq!(flow.counters, Some(wanted.transferred), "{wanted:?}");
         }

@@ -58,17 +58,17 @@ impl SavedFlow {
     /// Which account the flow goes on with: see [`account`].
     #[must_use]
     pub fn account(&self) -> Option<u64> {
-        // The seed is for the table alone; a key's words are the same with any.
-        let key = Key::new(&self.orig, self.zone, [0; 2]);
-        self.start_ms.map(|start_ms| account(&key, start_ms))
+        self.start_ms.map(|start_ms| account(&self.orig, self.zone, start_ms))
     }
 }
 
 /// Identifies a flow over all boots: as the key of a record is computed, of the all-zero boot id
 /// and the start rounded down to milliseconds. So anybody can compute it of any record with a start.
 #[must_use]
-pub fn account(key: &Key, start_ms: u64) -> u64 {
-    RecordKeys::new([0; 16]).key(key, Some(start_ms.saturating_mul(NANOS_PER_MILLI))).value()
+pub fn account(orig: &Tuple, zone: u16, start_ms: u64) -> u64 {
+    // The seed is for the table alone; a key's words are the same with any.
+    let key = Key::new(orig, zone, [0; 2]);
+    RecordKeys::new([0; 16]).key(&key, Some(start_ms.saturating_mul(NANOS_PER_MILLI))).value()
 }
 
 /// The name of a function that sets an expected flow up, NUL padded. The kernel's longest is

@@ -126,7 +126,7 @@ impl Engine<'_> {
             cause,
             key: self.keys.key(&key, exact),
             flow: if ended { 0 } else { self.keys.flow(&key, flow.id()) },
-            account: carried.start_ms.map(|start_ms| account(&key, start_ms)),
+            account: carried.start_ms.map(|start_ms| account(&flow.orig(), flow.zone(), start_ms)),
             start_ns: start_of_flow(&flow, &carried),
             end_ns: ended.then_some(now.wall.as_nanos()),
             as_of_ns: ended.then(|| as_of(now, &flow, &carried)),

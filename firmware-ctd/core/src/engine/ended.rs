@@ -7,7 +7,6 @@
 use super::Engine;
 use crate::checkpoint::account;
 use crate::record::Record;
-use crate::table::Key;
 use crate::time::NANOS_PER_MILLI;
 
 /// So many at most.
@@ -28,9 +27,8 @@ impl Ended {
             return;
         }
         let Some(start_ns) = record.start_ns else { return };
-        // The seed is for the table alone.
-        let key = Key::new(&record.orig, record.zone, [0; 2]);
-        self.noted = self.accounts.push(account(&key, start_ns / NANOS_PER_MILLI)).is_ok();
+        let account = account(&record.orig, record.zone, start_ns / NANOS_PER_MILLI);
+        self.noted = self.accounts.push(account).is_ok();
     }
 }
 

@@ -414,8 +414,7 @@ fn add_what_the_table_knew(record: &mut Record, flow: &FlowRef<'_>) {
     record.labels = extension.labels;
     let carried = flow.carried();
     if let Some(start_ms) = carried.start_ms {
-        // The seed is for the table alone.
-        record.account = Some(account(&Key::new(&record.orig, record.zone, [0; 2]), start_ms));
+        record.account = Some(account(&record.orig, record.zone, start_ms));
         record.start_ns = Some(start_ms.saturating_mul(NANOS_PER_MILLI));
     }
     let Some(told) = record.counters else {

@@ -95,9 +95,9 @@ pub fn load(config: &Checkpoint, boot_id: [u8; 16], words: Words, now: Now) -> O
     let router = words_of(&mut reader, ROUTER).unwrap_or_default();
     let facts = *reader.facts();
     let rebooted = facts.boot_id != boot_id;
-    let mark = Files::new(config.directory.clone()).mark();
-    let mark = Some(mark).filter(|mark| is_mark_of(mark, &facts));
-    let ended = mark.as_deref().map(ended).unwrap_or_default();
+    let mut mark = mark_of(&config.directory, &facts);
+    let ended = mark.as_mut().map(|(_, mark)| ended(mark)).unwrap_or_default();
+    let mark = mark.map(|(path, _)| path);
     let (keep, refused) = (config.keep.clone(), Vec::new());
     let mut loaded =
         Loaded { path, choice, facts, rebooted, mark, ended, at: now, refused, keep, router };
@@ -149,19 +149,19 @@ pub fn best(directory: &Path) -> Best {
     Best { image, choice, refused }
 }
 
-/// Whether this file tells, as a mark, that the image with these facts was the last one.
-pub fn is_mark_of(mark: &Path, image: &Facts) -> bool {
-    files::open(mark).is_ok_and(|mark| {
-        let mark = mark.facts();
-        mark.orderly && (mark.generation, mark.boot_id) == (image.generation, image.boot_id)
-    })
+/// The mark that the image with these facts was the last one, if it is in the directory.
+pub fn mark_of(directory: &Path, image: &Facts) -> Option<(PathBuf, Reader<File>)> {
+    let path = Files::new(directory.to_owned()).mark();
+    let reader = files::open(&path).ok()?;
+    let mark = reader.facts();
+    let same = (mark.generation, mark.boot_id) == (image.generation, image.boot_id);
+    (mark.orderly && same).then_some((path, reader))
 }
 
-/// Accounts of flows that ended after the image was made, in order; a mark that cannot be read is
-/// as none.
-fn ended(mark: &Path) -> Vec<u64> {
-    let words = files::open(mark).and_then(|mut mark| words_of(&mut mark, ENDED));
-    let words = words.unwrap_or_default();
+/// Accounts of flows that ended after the image was made, in order; what cannot be read is not
+/// there.
+fn ended(mark: &mut Reader<File>) -> Vec<u64> {
+    let words = words_of(mark, ENDED).unwrap_or_default();
     let mut ended: Vec<_> = words.chunks_exact(2).map(|pair| words::get_u64(pair, 0)).collect();
     ended.sort_unstable();
     ended

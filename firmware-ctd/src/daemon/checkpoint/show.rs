@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::files::{self, Files};
+use super::files;
 use super::load;
 use crate::checkpoint::{Facts, Fault, FaultKind, Reader, SavedExpect, SavedFlow, Summary};
 use crate::daemon::lines;
@@ -32,7 +32,9 @@ pub fn show(path: &Path, json: bool) -> u8 {
     };
     let mut fault = None;
     let code = print(|out| {
-        let ended = reader.facts().orderly || is_marked(path, &reader);
+        let facts = reader.facts();
+        let directory = path.parent().unwrap_or(path);
+        let ended = facts.orderly || load::mark_of(directory, facts).is_some();
         let head = if json { head_json(&reader, ended) } else { head_text(&reader, ended) };
         out.write_all(head.as_bytes())?;
         let mut done = Ok(());
@@ -119,12 +121,6 @@ fn say(out: &mut Text<'_>, text: &str) {
 fn pair(out: &mut Text<'_>, text: &str, number: u64) {
     out.str(text);
     out.number(number);
-}
-
-/// Whether a mark beside this image tells that the daemon ended after it.
-fn is_marked(path: &Path, reader: &Reader<File>) -> bool {
-    let directory = path.parent().unwrap_or(path);
-    load::is_mark_of(&Files::new(directory.to_owned()).mark(), reader.facts())
 }
 
 fn head_text(reader: &Reader<File>, ended: bool) -> String {

@@ -4,6 +4,7 @@
 mod harness;
 mod kinds;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,12 +38,20 @@ fn main() -> std::process::ExitCode {
         Trial::test("a_saver_that_stands_still_holds_up_nothing", stopped_saver),
         on_device("storage_that_blocks_holds_up_nothing", blocked_storage),
         on_device("the_daemon_ends_although_storage_blocks", end_on_blocked_storage),
+        Trial::test("a_save_that_breaks_off_leaves_nothing_out_of_the_next", broken_off),
+        Trial::test("a_dump_whose_reader_is_killed_is_made_again", killed_reader)
+            .with_ignored_flag(has_one_processor()),
         Trial::test("a_second_sigterm_in_the_middle_breaks_nothing", second_sigterm),
         Trial::test("an_unchanged_table_is_not_written", unchanged),
         Trial::test("the_live_copy_comes_by_its_interval_and_can_be_restored", live_copy),
         Trial::test("the_flash_budget_is_kept_and_told", budget),
         Trial::test("flows_of_every_kind_are_as_they_were_after_a_reboot", every_kind),
     ])
+}
+
+/// Then the worker reads dumps itself.
+fn has_one_processor() -> bool {
+    std::thread::available_parallelism().is_ok_and(|count| count.get() == 1)
 }
 
 fn may_mount_devices() -> bool {
@@ -279,8 +288,25 @@ fn held_up_by_nothing<G>(
     let status = scene.tested.status()?;
     assert_eq!(number(&status, "failures"), 0, "{status:?}");
     assert_eq!(scene.tested.worker()?, worker, "the worker was never started anew");
-    verify(images, number(&status, "generation"), MANY as usize)?;
+    assert_eq!(
+        verified(images)?.last().map(|it| it.generation),
+        Some(number(&status, "generation"))
+    );
+    assert_eq!(kept(images)?, [MANY as usize; 2], "each connection once");
     Ok(())
+}
+
+/// The connections in the newest image: lines of them, and tuples.
+fn kept(images: &Path) -> Result<[usize; 2], Failed> {
+    let newest = verified(images)?.pop().ok_or("there is no image")?;
+    let show = ["checkpoint", "show", "--json"];
+    let output = Command::new(binary()?).args(show).arg(newest.path).output()?;
+    let (said, _) = texts(&output);
+    let lines = said.lines().filter(|line| line.contains(r#""proto":"tcp""#));
+    let tuples = lines.clone().map(serde_json::from_str::<serde_json::Value>);
+    let tuples = tuples.map(|line| line.map(|line| line["orig"].to_string()));
+    let tuples = tuples.collect::<Result<BTreeSet<_>, _>>()?;
+    Ok([lines.count(), tuples.len()])
 }
 
 /// A process that is stopped until this is dropped.
@@ -353,6 +379,49 @@ fn stopped_saver() -> Outcome {
     let directory = directory()?;
     let mut scene = start(&directory, WHEN_ASKED, MANY)?;
     held_up_by_nothing(&mut scene, &images(directory.path()), stop_saver)
+}
+
+/// Flows that the process had been given are given to the next one too.
+fn broken_off() -> Outcome {
+    let directory = directory()?;
+    let mut scene = start(&directory, WHEN_ASKED, MANY)?;
+    let before = number(&scene.tested.status()?, "generation");
+    let stopped = stop_saver(&mut scene)?;
+    kill(stopped.0, Signal::SIGKILL)?;
+    scene.tested.wait("the save to fail", 20, |status| number(status, "failures") == 1)?;
+    let generation = before.max(number(&scene.tested.status()?, "generation")) + 1;
+    saved(&scene, generation, MANY)?;
+    verify(&images(directory.path()), generation, MANY as usize)?;
+    Ok(())
+}
+
+/// The worker reads the next dump itself.
+fn killed_reader() -> Outcome {
+    const COUNT: u32 = 100_000;
+    let directory = directory()?;
+    // An image that is sure to hold all is begun before the dump.
+    let lines = format!("{WHEN_ASKED}\nmax_bytes = 8388608");
+    let mut scene = start(&directory, &lines, COUNT)?;
+    let (worker, socket) = (scene.tested.worker()?, scene.tested.daemon.socket());
+    for _ in 0..20 {
+        let before = number(&scene.tested.status()?, "generation");
+        client::ask(&socket, "save 0")?;
+        let over = || Ok::<_, io::Error>(number(&client::status(&socket)?, "generation") > before);
+        let reader = measure::wait_for("a dump to be read or a save to be over", 20, || {
+            let reader = measure::tree(worker).get(2).copied();
+            Ok((reader.is_some() || over()?).then_some(reader))
+        })?;
+        // It fails only when the dump is over.
+        reader.map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+        let status = scene.tested.wait("the save", 30, |it| number(it, "generation") > before)?;
+        assert_eq!(number(&status, "failures"), 0, "{status:?}");
+        verify(&images(directory.path()), before + 1, COUNT as usize)?;
+        if scene.tested.log().contains("the process that reads a dump broke off") {
+            assert_eq!(status.stat("dumps_failed"), 1, "{status:?}");
+            return Ok(());
+        }
+    }
+    Err("no dump could be met in the middle".into())
 }
 
 /// Whether it waits for a device or a lock, and no signal ends that.

@@ -17,6 +17,7 @@ pub mod listeners;
 pub mod log;
 mod losses;
 pub mod netlink;
+mod relay;
 pub mod restore;
 pub mod selftest;
 pub mod shared;

@@ -40,6 +40,7 @@ mod ended;
 mod events;
 mod recent;
 mod restore;
+mod save;
 
 pub use dump::{DumpWish, Purpose, WishedDump};
 
@@ -49,7 +50,7 @@ use crate::probe;
 use crate::record::{Record, RecordKeys};
 use crate::retry::{Loss, RetryQueue, SinkId};
 use crate::stats::{Ledger, Stats};
-use crate::table::{FlowTable, WrongSize, flag};
+use crate::table::{FlowTable, Slot, WrongSize, flag};
 use crate::time::{Duration, Instant, Now};
 use crate::wire::nlmsg::RawMessage;
 use crate::wire::{self, Conntrack, Event, Message};
@@ -195,6 +196,8 @@ pub struct Engine<'m> {
     /// Records for which the queue has no room push out its oldest.
     dropping: Option<Loss>,
     ended: Ended,
+    /// What a dump showed last.
+    shown: Option<Slot>,
 }
 
 impl<'m> Engine<'m> {
@@ -282,6 +285,7 @@ impl<'m> Engine<'m> {
             serial,
             dropping: None,
             ended: Ended::default(),
+            shown: None,
         }
     }
 
@@ -306,6 +310,7 @@ impl<'m> Engine<'m> {
         raw: Result<RawMessage<'_>, wire::Error>,
     ) {
         self.clock.look(now);
+        self.shown = None;
         if source == Source::Destroy {
             self.serial += 1;
         }

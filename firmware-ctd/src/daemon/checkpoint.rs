@@ -1,8 +1,9 @@
 //! Checkpoints: saving the flows that live, and what an orderly reboot must carry beside them.
 //!
-//! A save is a dump of the kernel's table made for it, so that counters and timeouts are of now;
-//! then a process of its own is made ([`saver`]) and is handed the flows as fast as it takes them,
-//! the most valuable first; it packs and writes them while events go on here. What is due when is
+//! A save is a dump of the kernel's table made for it, so that counters and timeouts are of now,
+//! and a process of its own ([`saver`]) that is handed the flows as fast as it takes them: as the
+//! dump shows them, or the most valuable first if the image may not hold all. It packs and writes
+//! them while events go on here. What is due when is
 //! the plan's ([`crate::checkpoint::plan`]), which of the two images to write [`files`]'.
 //!
 //! Nothing here waits: not for the kernel, not for the process, not for the storage.
@@ -33,6 +34,7 @@ use crate::checkpoint::{Keep, Section};
 use crate::config::Config;
 use crate::engine::{DumpWish, Engine, WishedDump};
 use crate::limited;
+use crate::table;
 use crate::time::{Duration, Instant, Now};
 use after::After;
 use files::Files;
@@ -84,7 +86,8 @@ struct Save {
 
 #[derive(Debug)]
 enum Phase {
-    /// A dump was asked for; none if the last image is fresh and only the mark is to be written.
+    /// A dump was asked for, whose end is waited for before the process is made; none if the last
+    /// image is fresh and only the mark is to be written.
     Dumping(Option<DumpWish>),
     /// A process packs and writes.
     Writing(Writing),
@@ -95,7 +98,18 @@ enum Phase {
 struct Writing {
     saver: Saver,
     hand_over: Option<HandOver>,
+    is_handed_over: bool,
     generation: u64,
+}
+
+impl Save {
+    const fn waits_for_dump(&self) -> bool {
+        match &self.phase {
+            Phase::Dumping(_) => true,
+            Phase::Writing(Writing { hand_over: Some(it), .. }) => it.waits_for_dump(),
+            Phase::Writing(_) => false,
+        }
+    }
 }
 
 /// How a save that somebody waits for stands.
@@ -124,6 +138,8 @@ pub struct Checkpoints {
     dying: Option<(Saver, Instant)>,
     /// Saves to flash that have ended, in this worker.
     ended: u32,
+    /// Flows may be marked as given to a save.
+    marked: bool,
     /// Somebody has asked for one.
     asked: core::cell::Cell<bool>,
     end: End,
@@ -203,6 +219,7 @@ impl Checkpoints {
             save: None,
             dying: None,
             ended: 0,
+            marked: false,
             asked: core::cell::Cell::new(false),
             end: End::Far,
             buffer: vec![0; hand_over::BUFFER_WORDS].into(),
@@ -309,8 +326,7 @@ impl Checkpoints {
     fn save_timeout(&self) -> Option<Instant> {
         match &self.save {
             None => self.plan.poll_timeout(),
-            Some(Save { phase: Phase::Dumping(None), .. }) => Some(Instant::BOOT),
-            Some(Save { phase: Phase::Dumping(_), began, .. }) => Some(*began + DUMP_PATIENCE),
+            Some(save) if save.waits_for_dump() => Some(save.began + DUMP_PATIENCE),
             Some(Save { phase: Phase::Writing(Writing { hand_over: Some(it), .. }), .. })
                 if it.more =>
             {
@@ -321,6 +337,15 @@ impl Checkpoints {
     }
 
     // --- the save ------------------------------------------------------------------------------
+
+    /// A dump has just shown this flow: it is handed over at once if a save waits for that.
+    pub fn show(&mut self, engine: &mut Engine<'_>, slot: table::Slot) {
+        let Some(Save { phase: Phase::Writing(writing), .. }) = &mut self.save else { return };
+        if let Some(hand_over) = &mut writing.hand_over {
+            let socket = &mut writing.saver.socket;
+            hand_over.show(socket, &mut self.buffer, (engine, &self.keep), slot);
+        }
+    }
 
     /// Begins a save that is due, goes on with one, or ends it.
     pub fn turn(&mut self, engine: &mut Engine<'_>, now: Now, epoll: &Epoll) {
@@ -343,30 +368,28 @@ impl Checkpoints {
                 self.bury(saver, now.boot);
             }
             if self.dying.is_none() {
-                self.start(engine, now);
+                self.start(engine, now, epoll);
             }
             return;
         };
+        let took = now.boot.since(save.began);
         match &mut save.phase {
             Phase::Dumping(wish) => {
-                let late = now.boot.since(save.began) > DUMP_PATIENCE;
-                let is_over = |wish: &_| late || engine.wished_dump(wish) == WishedDump::Done;
-                if !wish.as_ref().is_none_or(is_over) {
-                    self.save = Some(save);
-                    return;
-                }
-                let dumped = wish.is_some();
-                match self.begin(&save, (engine, dumped), now, epoll) {
-                    Ok(phase) => save.phase = phase,
-                    Err(error) => {
-                        return self.over(&save, now, 0, Outcome::failed(Step::Start, &error));
-                    }
+                let is_over = |wish: &_| engine.wished_dump(wish) == WishedDump::Done;
+                if took > DUMP_PATIENCE || wish.as_ref().is_none_or(is_over) {
+                    return self.begin(save, engine, now, epoll);
                 }
             }
             Phase::Writing(writing) => {
-                let late = now.boot.since(save.began) > SAVE_PATIENCE;
-                let from = (&*engine, &self.keep);
-                if let Some(outcome) = writing.go_on(&mut self.buffer, from, now, late) {
+                if let Some(hand_over) = writing.hand_over.as_mut().filter(|_| took > DUMP_PATIENCE)
+                {
+                    hand_over.give_up_dump();
+                }
+                let from = (&mut *engine, &self.keep);
+                let outcome = writing.go_on(&mut self.buffer, from, took > SAVE_PATIENCE);
+                // The last walk of a hand-over takes the marks off, if it came so far.
+                self.marked &= !writing.is_handed_over;
+                if let Some(outcome) = outcome {
                     let generation = writing.generation;
                     self.over(&save, now, generation, outcome);
                     let Phase::Writing(Writing { saver, .. }) = save.phase else { return };
@@ -421,8 +444,7 @@ impl Writing {
     fn go_on(
         &mut self,
         buffer: &mut [u32],
-        (engine, keep): (&Engine<'_>, &Keep),
-        now: Now,
+        (engine, keep): (&mut Engine<'_>, &Keep),
         late: bool,
     ) -> Option<Outcome> {
         if late {
@@ -430,7 +452,8 @@ impl Writing {
         }
         if let Some(under_way) = &mut self.hand_over {
             // When that fails, what the process says of it is worth more.
-            let done = under_way.go_on(&mut self.saver.socket, buffer, engine, keep, now);
+            let done = under_way.go_on(&mut self.saver.socket, buffer, engine, keep);
+            self.is_handed_over = matches!(done, Ok(true));
             if !matches!(done, Ok(false)) {
                 self.hand_over = None;
             }

@@ -30,6 +30,7 @@ use super::control::{Control, FIRST_CLIENT};
 use super::dying::{self, DUMP_BYTES};
 use super::log::RateLimit;
 use super::netlink::{EventSocket, RequestSocket};
+use super::relay::Relay;
 use super::shared::BATCH;
 use super::sink::Sinks;
 use super::status::{EdgeFacts, Facts};
@@ -95,6 +96,10 @@ pub struct EventLoop<'m> {
     /// The inner one and the event sockets.
     outer: Epoll,
     batches: Batches,
+    /// The process that reads the dump under way, if one does.
+    relay: Option<Relay>,
+    /// Such processes are of use.
+    relays: bool,
     /// What the self-test found.
     tested: EventPath,
     coalesce: Duration,
@@ -153,6 +158,8 @@ impl<'m> EventLoop<'m> {
             inner,
             outer,
             batches: Batches { state, destroy, dump: Batch::new(1, DUMP_BYTES)? },
+            relay: None,
+            relays: Relay::is_worth_it(),
             coalesce: Duration::ZERO,
             manage_sysctls: false,
             pressure: Pressure::new(dying::policy(config)),
@@ -294,6 +301,7 @@ impl<'m> EventLoop<'m> {
                 self.edge.control.accept(&self.inner, now.boot);
                 self.count_clients();
             }
+            Relay::TOKEN => self.relay.iter_mut().for_each(Relay::wake),
             _ if self.edge.checkpoints.as_mut().is_some_and(|it| it.wake(token)) => {}
             _ if self.edge.sinks.wake(token) => {}
             FIRST_CLIENT.. => {
@@ -454,6 +462,9 @@ fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batc
         }
         for raw in Messages::new(datagram.bytes) {
             engine.handle_message(now, source, raw);
+            if let (Some(slot), Some(save)) = (engine.take_shown(), &mut edge.checkpoints) {
+                save.show(engine, slot);
+            }
             while let Some(record) = engine.peek_record() {
                 let missed = edge.control.show(record);
                 engine.drop_record();

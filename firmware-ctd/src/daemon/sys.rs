@@ -323,7 +323,7 @@ impl std::fmt::Debug for Batch {
 pub struct Datagram<'b> {
     /// What was received of it.
     pub bytes: &'b [u8],
-    /// Netlink port of the sender: 0 is the kernel.
+    /// Netlink port of the sender: 0 is the kernel, or who passes on what it said.
     pub port: u32,
     /// It was longer than its room.
     pub truncated: bool,
@@ -473,7 +473,8 @@ impl Batch {
             let len = header.msg_len as usize;
             Datagram {
                 bytes: chunk.get(..len).unwrap_or(chunk),
-                port: sender.nl_pid,
+                // A sender without a name is a process of this program, at the other end of a pair.
+                port: if header.msg_hdr.msg_namelen == 0 { 0 } else { sender.nl_pid },
                 truncated: len > chunk.len() || header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             }
         })

@@ -237,6 +237,12 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether a dump is under way.
+    #[must_use]
+    pub const fn is_dumping(&self) -> bool {
+        matches!(self.cycle.phase, Phase::Dumping { .. })
+    }
+
     /// Whether a part of a dump is to be read from the request socket now.
     #[must_use]
     pub fn wants_dump_part(&self, now: Instant) -> bool {
@@ -366,6 +372,7 @@ impl Engine<'_> {
             self.confirm_restored(slot, ct);
             self.table.flow_mut(slot).change_flags(0, flag::DOUBTFUL | flag::REPLACED);
             self.apply(now, slot, ct);
+            self.shown = Some(slot);
         }
     }
 

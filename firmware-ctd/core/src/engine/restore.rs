@@ -1,4 +1,4 @@
-//! Flows that were saved before a reboot: taken into the table again, and told for the next save.
+//! Flows that were saved before a reboot, taken into the table again.
 //!
 //! A recalled flow is a *claim* until a dump shows it. What it has counted before, its true start
 //! and the time of the checkpoint are carried in the table ([`Carried`]); the kernel's own counters
@@ -14,11 +14,10 @@
 //! [`Cause::Restart`]: crate::record::Cause::Restart
 
 use super::Engine;
-use super::apply::{counters_of, start_of_flow};
 use super::events::start_of;
 use crate::checkpoint::SavedFlow;
 use crate::table::{Carried, Full, Slot, flag};
-use crate::time::{NANOS_PER_MILLI, Now};
+use crate::time::Now;
 use crate::wire::Conntrack;
 
 impl Engine<'_> {
@@ -85,29 +84,6 @@ impl Engine<'_> {
                 flow.set_start(0, 0);
             }
             flow.change_flags(0, flag::RESTORED);
-        }
-    }
-
-    /// What a checkpoint keeps of a flow. Whether it is worth keeping (a flow that is
-    /// [`flag::MISSED`], [`flag::DOUBTFUL`] or [`flag::REPLACED`] may be dead) is the caller's
-    /// decision.
-    #[must_use]
-    pub fn saved_flow(&self, now: Now, slot: Slot) -> SavedFlow {
-        let flow = self.table.flow(slot);
-        let carried = flow.carried();
-        SavedFlow {
-            orig: flow.orig(),
-            reply: flow.reply(),
-            zone: flow.zone(),
-            zone_orig_only: flow.has(flag::ZONE_ORIG_ONLY),
-            status: flow.status(),
-            mark: flow.mark(),
-            timeout_s: flow.expires_s().map(|at_s| at_s.saturating_sub(now.boot.as_secs_u32())),
-            l4_state: flow.l4_state(),
-            counters: counters_of(&flow, &carried),
-            inexact: flow.has(flag::INEXACT),
-            start_ms: start_of_flow(&flow, &carried).map(|ns| ns / NANOS_PER_MILLI),
-            rare: flow.extension(),
         }
     }
 }

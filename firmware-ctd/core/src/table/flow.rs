@@ -41,6 +41,8 @@ pub mod flag {
     pub const RESTORED: u32 = 1 << 29;
     /// What the flow carries on had no room.
     pub const CARRIED_LOST: u32 = 1 << 30;
+    /// The save that is under way has been given the flow.
+    pub const SAVED: u32 = 1 << 31;
 }
 
 /// TCP state, window scales and flags of both directions; for SCTP the state alone.

@@ -13,8 +13,8 @@ use super::{
 };
 
 impl<'m> FlowTable<'m> {
-    /// Takes over a table of this size. Every flow is stamped with generation 0, no longer missed,
-    /// and gets these flags.
+    /// Takes over a table of this size. Every flow is stamped with generation 0, neither missed nor
+    /// saved any more, and gets these flags.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl<'m> FlowTable<'m> {
             while let Some(slot) = next {
                 let mut flow = self.flow_mut(slot);
                 flow.set_generation(0);
-                flow.change_flags(flags, flag::MISSED);
+                flow.change_flags(flags, flag::MISSED | flag::SAVED);
                 next = self.next(slot);
             }
         }

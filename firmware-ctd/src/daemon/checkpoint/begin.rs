@@ -8,12 +8,12 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use super::hand_over::{self, HandOver};
 use super::process::Saver;
-use super::saver::{self, Job};
+use super::saver::{self, Job, Outcome, Step};
 use super::{Checkpoints, End, FRESH, Phase, RESERVE, Save, Writing, index, knows_the_time};
 use crate::checkpoint::Facts;
 use crate::checkpoint::plan::{Place, Reason};
 use crate::daemon::sys::{self, Fork};
-use crate::engine::Engine;
+use crate::engine::{DumpWish, Engine};
 use crate::retry::BYTES_RECORD;
 use crate::time::{Duration, Instant, Now};
 
@@ -21,8 +21,9 @@ use crate::time::{Duration, Instant, Now};
 const SLOW: Duration = Duration::from_millis(500);
 
 impl Checkpoints {
-    /// Begins what is due, if anything is.
-    pub(super) fn start(&mut self, engine: &mut Engine<'_>, now: Now) {
+    /// Begins what is due, if anything is: at once, or after a dump where the image may not hold
+    /// all, so that the most valuable flows are known first.
+    pub(super) fn start(&mut self, engine: &mut Engine<'_>, now: Now, epoll: &Epoll) {
         let end = self.end == End::Due;
         let due = if end { Some((Place::Flash, Reason::End)) } else { self.plan.due(now.boot) };
         let Some((place, reason)) = due else { return };
@@ -34,7 +35,11 @@ impl Checkpoints {
             engine.note_ended();
         }
         let wish = (!only_mark).then(|| engine.want_dump(now.boot));
-        self.save = Some(Save { place, reason, began: now.boot, phase: Phase::Dumping(wish) });
+        let save = Save { place, reason, began: now.boot, phase: Phase::Dumping(wish) };
+        if only_mark || self.ranks(engine) == 1 {
+            return self.begin(save, engine, now, epoll);
+        }
+        self.save = Some(save);
     }
 
     /// Whether the image in flash can be the last one, but for its mark.
@@ -45,17 +50,38 @@ impl Checkpoints {
         young && worth_it && image.complete && engine.ended().is_some()
     }
 
-    /// Makes the process. Without a dump it writes only the mark.
+    /// Makes the process that a save needs.
     pub(super) fn begin(
+        &mut self,
+        mut save: Save,
+        engine: &mut Engine<'_>,
+        now: Now,
+        epoll: &Epoll,
+    ) {
+        let Phase::Dumping(dump) = save.phase else { return };
+        if core::mem::replace(&mut self.marked, dump.is_some()) {
+            engine.unmark_saved();
+        }
+        match self.fork(&save, (engine, dump), now, epoll) {
+            Ok(phase) => {
+                save.phase = phase;
+                self.save = Some(save);
+            }
+            Err(error) => self.over(&save, now, 0, Outcome::failed(Step::Start, &error)),
+        }
+    }
+
+    /// Without a dump it writes only the mark.
+    fn fork(
         &self,
         save: &Save,
-        (engine, dumped): (&Engine<'_>, bool),
+        (engine, dump): (&Engine<'_>, Option<DumpWish>),
         now: Now,
         epoll: &Epoll,
     ) -> io::Result<Phase> {
         let image = &self.images[index(save.place)];
         let (slot, next) = self.next[index(save.place)];
-        let generation = if dumped { next } else { image.generation };
+        let generation = if dump.is_some() { next } else { image.generation };
         let job = Job {
             facts: Facts {
                 generation,
@@ -67,7 +93,7 @@ impl Checkpoints {
             },
             max_bytes: self.max_bytes,
             files: &self.files[index(save.place)],
-            slot: dumped.then_some(slot),
+            slot: dump.map(|_| slot),
             ends: save.reason == Reason::End,
             digest: Some(image.outcome.digest)
                 .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
@@ -84,21 +110,32 @@ impl Checkpoints {
                 saver.socket.set_nonblocking(true)?;
                 let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
                 epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKENS[0]))?;
-                let hand_over = Some(self.hand_over(engine, save.reason, dumped));
-                Ok(Phase::Writing(Writing { saver, hand_over, generation }))
+                let hand_over = Some(self.hand_over(engine, save.reason, dump, now));
+                let is_handed_over = false;
+                Ok(Phase::Writing(Writing { saver, hand_over, is_handed_over, generation }))
             }
         }
     }
 
     /// What the process is to be given.
-    fn hand_over(&self, engine: &Engine<'_>, reason: Reason, flows: bool) -> HandOver {
-        if !flows {
-            return HandOver::without_flows();
+    fn hand_over(
+        &self,
+        engine: &Engine<'_>,
+        reason: Reason,
+        dump: Option<DumpWish>,
+        now: Now,
+    ) -> HandOver {
+        if dump.is_none() {
+            return HandOver::without_flows(now);
         }
-        let likely_bytes = engine.table().len() as usize * hand_over::LIKELY_BYTES;
-        let ranks = if likely_bytes > self.max_bytes as usize { self.keep.len() } else { 1 };
         // One that somebody asks for may be followed by the end, which then adds only the mark.
-        HandOver::new(ranks, reason != Reason::Interval)
+        HandOver::new(now, dump, self.ranks(engine), reason != Reason::Interval)
+    }
+
+    /// How many walks the order of flows in the image takes: one if it is sure to hold all.
+    fn ranks(&self, engine: &Engine<'_>) -> usize {
+        let likely_bytes = engine.table().len() as usize * hand_over::LIKELY_BYTES;
+        if likely_bytes > self.max_bytes as usize { self.keep.len() } else { 1 }
     }
 }
 

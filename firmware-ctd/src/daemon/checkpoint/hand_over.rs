@@ -1,18 +1,21 @@
 //! Handing flows and words to the process that writes them.
 //!
-//! The table is walked bucket by bucket, as often as there are rules when the image may not hold
-//! all: so the most valuable flows are the first in it. Flows that are handed over are those of the
-//! moment at which they are met. In a save that may be the last one, flows that no rule keeps go
-//! last: they are not made again, but they end with this boot, and the next one reports that.
+//! Where the image holds all, flows are handed over as the dump shows them, while they are at hand
+//! in the processor's cache and the process packs beside it; as many as it takes. Then the table is
+//! walked bucket by bucket for all others: once, or as often as there are rules when the image may
+//! not hold all, so that the most valuable flows are the first in it. Flows that are handed over are
+//! those of the moment at which they are met, but for their timeouts, which count from the moment
+//! that the image tells. In a save that may be the last one, flows that no rule keeps go last: they
+//! are not made again, but they end with this boot, and the next one reports that.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 
 use super::saver::{MOST_WORDS, kind};
 use crate::checkpoint::{Keep, frame};
-use crate::engine::Engine;
+use crate::engine::{DumpWish, Engine, WishedDump};
 use crate::filter::FlowFacts;
-use crate::table::{FlowRef, flag};
+use crate::table::{FlowRef, Slot, flag};
 use crate::time::Now;
 use crate::words;
 
@@ -30,6 +33,10 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 /// How far it is.
 #[derive(Debug)]
 pub struct HandOver {
+    /// When the image began.
+    now: Now,
+    /// The dump whose end is waited for before the table is walked.
+    dump: Option<DumpWish>,
     /// Walks for flows that are kept; with one, all rules count alike.
     ranks: usize,
     /// One more walk, for all others.
@@ -50,10 +57,13 @@ pub struct HandOver {
 const _: () = assert!(BUFFER_WORDS <= MOST_WORDS);
 
 impl HandOver {
-    /// Nothing is handed over yet.
+    /// Nothing is handed over yet. With a dump to wait for, flows can be handed over as it shows
+    /// them.
     #[must_use]
-    pub const fn new(ranks: usize, rest: bool) -> Self {
+    pub const fn new(now: Now, dump: Option<DumpWish>, ranks: usize, rest: bool) -> Self {
         Self {
+            now,
+            dump,
             ranks,
             rest,
             rank: 0,
@@ -68,10 +78,46 @@ impl HandOver {
 
     /// Only what is carried beside the flows.
     #[must_use]
-    pub const fn without_flows() -> Self {
-        let mut new = Self::new(0, false);
+    pub const fn without_flows(now: Now) -> Self {
+        let mut new = Self::new(now, None, 0, false);
         new.walked = true;
         new
+    }
+
+    /// Whether it waits for a dump.
+    #[must_use]
+    pub const fn waits_for_dump(&self) -> bool {
+        self.dump.is_some()
+    }
+
+    /// Waits no longer for the dump: the table is nearly as fresh.
+    pub const fn give_up_dump(&mut self) {
+        self.dump = None;
+    }
+
+    /// Hands over a flow that the dump has just shown, if the process takes it. If not, the walk
+    /// will find it.
+    pub fn show(
+        &mut self,
+        socket: &mut UnixStream,
+        buffer: &mut [u32],
+        (engine, keep): (&mut Engine<'_>, &Keep),
+        slot: Slot,
+    ) {
+        if self.dump.is_none() || self.ranks != 1 {
+            return;
+        }
+        let flow = engine.table().flow(slot);
+        if flow.has(flag::SAVED) || !self.is_wanted(&flow, keep) {
+            return;
+        }
+        if self.waiting.end + 1 + frame::MOST_WORDS > buffer.len() {
+            // What failed shows when it is gone on with.
+            let _ = self.send(socket, buffer);
+        }
+        if self.put(buffer, engine, slot) {
+            engine.mark_saved(slot, true);
+        }
     }
 
     /// Hands over what is taken now; whether that was all.
@@ -83,12 +129,17 @@ impl HandOver {
         &mut self,
         socket: &mut UnixStream,
         buffer: &mut [u32],
-        engine: &Engine<'_>,
+        engine: &mut Engine<'_>,
         keep: &Keep,
-        now: Now,
     ) -> io::Result<bool> {
         let mut buckets = BUCKETS;
         self.more = false;
+        if let Some(wish) = &self.dump {
+            if engine.wished_dump(wish) != WishedDump::Done {
+                return Ok(false);
+            }
+            self.dump = None;
+        }
         for _ in 0..BUFFERS {
             if !self.send(socket, buffer)? {
                 return Ok(false);
@@ -97,10 +148,10 @@ impl HandOver {
                 break;
             }
             if self.walked {
-                send_words(socket, buffer, engine, now)?;
+                send_words(socket, buffer, engine, self.now)?;
                 return Ok(true);
             }
-            self.walk(buffer, engine, keep, now, &mut buckets);
+            self.walk(buffer, engine, keep, &mut buckets);
         }
         self.more = true;
         Ok(false)
@@ -110,41 +161,68 @@ impl HandOver {
     fn walk(
         &mut self,
         buffer: &mut [u32],
-        engine: &Engine<'_>,
+        engine: &mut Engine<'_>,
         keep: &Keep,
-        now: Now,
         buckets: &mut usize,
     ) {
-        let table = engine.table();
+        let walks = self.ranks + usize::from(self.rest);
         while *buckets > 0 && !self.walked {
+            let table = engine.table();
             let mut next = table.first(self.bucket);
             for _ in 0..self.skip {
                 next = next.and_then(|slot| table.next(slot));
             }
             while let Some(slot) = next {
-                let flow = table.flow(slot);
-                if self.is_wanted(&flow, keep) {
-                    let room = buffer.get_mut(self.waiting.end..).unwrap_or_default();
-                    let Some((first, room)) = room.split_first_mut() else { return };
-                    let Some(room) = room.first_chunk_mut() else { return };
-                    let used = frame::put(&engine.saved_flow(now, slot), room);
-                    *first = head(kind::FLOW, used);
-                    self.waiting.end += 1 + used;
+                if !self.visit(buffer, engine, keep, (slot, self.rank + 1 == walks)) {
+                    return;
                 }
                 self.skip += 1;
-                next = table.next(slot);
+                next = engine.table().next(slot);
             }
             *buckets -= 1;
             self.skip = 0;
             self.bucket += 1;
-            if self.bucket == table.buckets() {
+            if self.bucket == engine.table().buckets() {
                 self.bucket = 0;
                 self.rank += 1;
-                self.walked = self.rank == self.ranks + usize::from(self.rest);
+                self.walked = self.rank == walks;
             }
         }
     }
 
+    /// Looks at a flow: false if it is wanted and there is no room for it. The last walk leaves no
+    /// mark.
+    fn visit(
+        &mut self,
+        buffer: &mut [u32],
+        engine: &mut Engine<'_>,
+        keep: &Keep,
+        (slot, last): (Slot, bool),
+    ) -> bool {
+        let flow = engine.table().flow(slot);
+        let saved = flow.has(flag::SAVED);
+        let wanted = !saved && self.is_wanted(&flow, keep);
+        if wanted && !self.put(buffer, engine, slot) {
+            return false;
+        }
+        if saved && last || wanted && !last {
+            engine.mark_saved(slot, !last);
+        }
+        true
+    }
+
+    /// Puts a flow into the buffer; whether there was room.
+    fn put(&mut self, buffer: &mut [u32], engine: &Engine<'_>, slot: Slot) -> bool {
+        let room = buffer.get_mut(self.waiting.end..).unwrap_or_default();
+        let Some((first, room)) = room.split_first_mut() else { return false };
+        let Some(room) = room.first_chunk_mut() else { return false };
+        let used = frame::put(&engine.saved_flow(self.now, slot), room);
+        *first = head(kind::FLOW, used);
+        self.waiting.end += 1 + used;
+        true
+    }
+
+    /// Whether the walk under way takes a flow that has not been taken yet.
     fn is_wanted(&self, flow: &FlowRef<'_>, keep: &Keep) -> bool {
         // What is on its way out is not made again.
         if flow.has(flag::MISSED) || flow.has(flag::REPLACED) || flow.has(flag::DOUBTFUL) {
@@ -152,8 +230,7 @@ impl HandOver {
         }
         let (orig, reply) = (flow.orig(), flow.reply());
         match keep.rank(&FlowFacts::of(flow, &orig, &reply)) {
-            Some(_) if self.ranks == 1 => self.rank == 0,
-            Some(rank) => rank == self.rank,
+            Some(rank) => self.ranks == 1 || rank <= self.rank,
             None => self.rank == self.ranks,
         }
     }

@@ -1,4 +1,5 @@
-//! Dumps of the kernel's table: asked for when the engine wants one, read a part at a time.
+//! Dumps of the kernel's table: asked for when the engine wants one, read a part at a time; by a
+//! process of their own where somebody waits for them and there is a processor for it ([`Relay`]).
 //!
 //! When one is due, and what its parts mean, is the engine's. A dump that cannot be asked for, or
 //! that breaks off, is told to the engine, which tries again later. Whatever others send to the
@@ -8,6 +9,7 @@ use std::io;
 
 use super::super::log::{InWords, RateLimit};
 use super::super::netlink::RequestSocket;
+use super::super::relay::Relay;
 use super::{EventLoop, take};
 use crate::engine::{Purpose, Source};
 use crate::limited;
@@ -20,11 +22,14 @@ const MOST_WAITING: usize = 1024;
 impl EventLoop<'_> {
     pub(super) fn start_dump(&mut self, now: Now, seq: u32, purpose: Purpose) {
         static LIMIT: RateLimit = RateLimit::new(2, 60);
+        log::debug!("dump {seq}: {}", purpose.name());
+        if purpose == Purpose::Save && self.start_relay(seq) {
+            return;
+        }
         self.refuse_what_waits(now);
         let mut buffer = [0; 64];
         let mut writer = Writer::new(&mut buffer);
         let fits = request::dump(&mut writer, seq, Family::Unspec).is_ok();
-        log::debug!("dump {seq}: {}", purpose.name());
         let sent = self.edge.requests.send(&writer);
         let error = match sent {
             Ok(()) if fits => return,
@@ -38,6 +43,24 @@ impl EventLoop<'_> {
             InWords(&error)
         );
         self.dump_failed(now.boot);
+    }
+
+    /// Whether a dump is read by another process.
+    fn start_relay(&mut self, seq: u32) -> bool {
+        static LIMIT: RateLimit = RateLimit::new(2, 60);
+        // One that an earlier dump left.
+        self.relay = None;
+        if !self.relays {
+            return false;
+        }
+        match Relay::start(seq, &self.inner) {
+            Ok(relay) => self.relay = Some(relay),
+            Err(error) => {
+                let (error, level) = (InWords(&error), log::Level::Warn);
+                limited!(LIMIT, level, "no process to read a dump: {error}; reading it here");
+            }
+        }
+        self.relay.is_some()
     }
 
     /// Between dumps the kernel has nothing to say: what waits was sent by others, and would take
@@ -55,15 +78,23 @@ impl EventLoop<'_> {
     /// Reads a part of the dump under way, if it is time.
     pub(super) fn read_dump_part(&mut self, now: Now) {
         static LIMIT: RateLimit = RateLimit::new(2, 60);
-        if !self.engine.wants_dump_part(now.boot) {
+        let ready = self.relay.as_mut().is_some_and(Relay::take_ready);
+        let wanted = ready && self.engine.is_dumping() || self.engine.wants_dump_part(now.boot);
+        if !wanted {
             return;
         }
         let failed = self.engine.stats().dumps_failed;
-        match self.edge.requests.receive(&mut self.batches.dump) {
+        let batch = &mut self.batches.dump;
+        let received = match &self.relay {
+            Some(relay) => relay.receive(batch),
+            None => self.edge.requests.receive(batch),
+        };
+        match received {
             Ok(0) => self.engine.dump_part_missing(now.boot),
             Ok(_) => {
                 self.take_part(now);
                 self.engine.dump_part_read(now.boot);
+                self.end_relay(now.boot);
             }
             Err(error) => {
                 let (error, level) = (InWords(&error), log::Level::Warn);
@@ -71,10 +102,27 @@ impl EventLoop<'_> {
                 self.engine.dump_failed(now.boot);
             }
         }
-        if self.engine.stats().dumps_failed != failed {
+        if self.engine.stats().dumps_failed != failed && self.relay.take().is_none() {
             self.reopen_requests();
         }
         self.poll_engine(now);
+    }
+
+    /// Lets the process that reads a dump go when the dump is over; one that broke off is not
+    /// tried again.
+    fn end_relay(&mut self, now: Instant) {
+        static LIMIT: RateLimit = RateLimit::new(2, 60);
+        let Some(relay) = self.relay.take() else { return };
+        if !self.engine.is_dumping() {
+            return;
+        }
+        if self.batches.dump.datagrams().any(|part| part.bytes.is_empty()) {
+            let level = log::Level::Warn;
+            limited!(LIMIT, level, "the process that reads a dump broke off; reading it here");
+            self.relays = false;
+            return self.engine.dump_failed(now);
+        }
+        self.relay = Some(relay);
     }
 
     fn take_part(&mut self, now: Now) {

@@ -6,25 +6,20 @@ use std::process::Command;
 use crate::error::CrossError;
 use crate::workspace::carry_out;
 
-/// Installs `packages`: with the package lists as they are first, then with new ones.
+/// Installs `packages`, as new as Debian has them: old package lists would bring an old compiler.
 pub(crate) fn debian(packages: &[&str], out: &mut impl Write) -> Result<(), CrossError> {
     writeln!(out, "installing {}", packages.join(" "))?;
     out.flush()?;
-    let install = || {
-        let mut apt = apt();
-        apt.args(["--yes", "--no-install-recommends", "install"]).args(packages);
-        carry_out(&mut apt)
-    };
-    if install().is_ok() {
-        return Ok(());
-    }
-    let refused = |error| {
+    // Without new lists, the old ones may still do.
+    let _ = carry_out(apt().arg("update"));
+    let mut install = apt();
+    install.args(["--yes", "--no-install-recommends", "install"]).args(packages);
+    carry_out(&mut install).map_err(|error| {
         CrossError::Missing(format!(
             "{} could not be installed ({error}): --install is for root on Debian",
             packages.join(", ")
         ))
-    };
-    carry_out(apt().arg("update")).and_then(|()| install()).map_err(refused)
+    })
 }
 
 fn apt() -> Command {

@@ -78,7 +78,7 @@ fn command(board: &Off) -> Command {
             .args(["-drive", &format!("if=none,id=flash,format=raw,file={flash}")])
             .args(["-device", &format!("virtio-blk-{bus},drive=flash")]),
     };
-    for side in [Side::Lan, Side::Wan] {
+    for (side, slot) in [Side::Lan, Side::Wan].into_iter().zip(model.slots) {
         let (hosts, end) = cable_ends(directory.path(), side);
         let (name, hosts, end) = (side.interface(), hosts.display(), end.display());
         let cable = format!(
@@ -86,7 +86,7 @@ fn command(board: &Off) -> Command {
         );
         let mac = text(side.router_mac());
         let boot = if bus == "pci" { ",romfile=" } else { "" };
-        let card = format!("virtio-net-{bus},netdev={name},mac={mac},{NO_OFFLOADS}{boot}");
+        let card = format!("virtio-net-{bus},netdev={name},mac={mac},{NO_OFFLOADS}{boot}{slot}");
         command.args(["-netdev", &cable, "-device", &card]);
     }
     command.args(&options.emulator);

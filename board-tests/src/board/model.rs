@@ -37,12 +37,20 @@ pub struct Model {
     pub(super) channel: (&'static str, &'static [&'static str]),
     /// How virtio devices are plugged in: `pci` or `device` (memory-mapped).
     pub(super) bus: &'static str,
+    /// Where the cards of LAN and WAN are plugged in, if that matters.
+    pub(super) slots: [&'static str; 2],
     pub(super) flash: Flash,
     /// What its kernel needs at least.
     pub(super) memory_mib: u32,
     /// Where its kernel comes from.
     pub(super) kernel: Source,
 }
+
+const ANY_SLOTS: [&str; 2] = [""; 2];
+/// Each of malta's cards has an interrupt of its own here. Its interrupt controller is left as it
+/// is after a reset, where it sees only edges: when one of two cards on a line asks while the other
+/// is still served, there is no edge, and both stand still from then on.
+const MALTA_SLOTS: [&str; 2] = [",addr=0x12", ",addr=0x14"];
 
 /// The serial port of a PC or of a malta that comes second.
 const SECOND_PORT: (&str, &[&str]) = ("/dev/ttyS1", &["-serial", "chardev:channel"]);
@@ -61,14 +69,14 @@ const VIRTIO_PORT_MAPPED: (&str, &[&str]) = (
 pub const MALTA_BE: Model = Model {
     name: "malta-be",
     arch: "mips_24kc",
-    // Its cable stands still now and then, and takes packets with it: not understood yet.
-    default_tier: false,
+    default_tier: true,
     big_endian: true,
     emulator: "qemu-system-mips",
     machine: &["-M", "malta", "-cpu", "24Kc"],
     console: "ttyS0",
     channel: SECOND_PORT,
     bus: "pci",
+    slots: MALTA_SLOTS,
     flash: Flash::Chip,
     memory_mib: 32,
     kernel: Source::Built("malta-be"),
@@ -85,6 +93,7 @@ pub const AARCH64: Model = Model {
     console: "ttyAMA0",
     channel: VIRTIO_PORT,
     bus: "pci",
+    slots: ANY_SLOTS,
     flash: Flash::Disk(16),
     memory_mib: 256,
     kernel: Source::Debian(Packaged {
@@ -105,6 +114,7 @@ const MALTA_LE: Model = Model {
     console: "ttyS0",
     channel: SECOND_PORT,
     bus: "pci",
+    slots: MALTA_SLOTS,
     flash: Flash::DiskAsChip(4),
     memory_mib: 128,
     kernel: Source::Debian(Packaged {
@@ -125,6 +135,7 @@ const ARMV7: Model = Model {
     console: "ttyAMA0",
     channel: VIRTIO_PORT_MAPPED,
     bus: "device",
+    slots: ANY_SLOTS,
     flash: Flash::Disk(16),
     memory_mib: 256,
     kernel: Source::Debian(Packaged {
@@ -145,6 +156,7 @@ const X86_64: Model = Model {
     console: "ttyS0",
     channel: SECOND_PORT,
     bus: "pci",
+    slots: ANY_SLOTS,
     flash: Flash::Disk(16),
     memory_mib: 256,
     kernel: Source::Debian(Packaged {

@@ -33,13 +33,11 @@ const TESTS: [(&str, Test); 4] = [
     ("a_flood_into_a_small_buffer_loses_nothing", memory::flood),
 ];
 /// Those of the board that is the most like a real one: 24Kc, big-endian, a flash chip.
-const OF_MALTA: [(&str, Test); 2] = [
+const OF_MALTA: [(&str, Test); 3] = [
     ("a_power_cut_leaves_a_good_image", power::cuts),
     ("thirty_two_megabytes_are_enough", memory::small),
+    ("an_event_costs_few_instructions", cost::instructions),
 ];
-/// A measurement of that board, only when boards are named: a board whose instructions are counted
-/// is slow, and on a busy machine its hosts lose patience.
-const MEASURED: (&str, Test) = ("an_event_costs_few_instructions", cost::instructions);
 /// Those of a little-endian board beside it.
 const OF_A_PAIR: [(&str, Test); 1] =
     [("images_go_to_the_other_byte_order_and_back", images::both_ways)];
@@ -62,8 +60,7 @@ fn main() -> ExitCode {
             false if takes(&MALTA_BE) => &OF_A_PAIR,
             false => &[],
         };
-        let measured = (malta && wanted.is_some()).then_some(&MEASURED);
-        for &(name, test) in TESTS.iter().chain(own).chain(measured) {
+        for &(name, test) in TESTS.iter().chain(own) {
             trials.push(Trial::test(format!("{}::{name}", model.name), move || test(model)));
         }
     }

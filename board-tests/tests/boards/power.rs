@@ -73,7 +73,8 @@ pub(crate) fn cuts(model: &'static Model) -> Outcome {
     board.wait_for(&mut hosts, "began", mark, PATIENCE)?;
     let began = clock::now();
     board.wait_for(&mut hosts, "placed", mark, PATIENCE)?;
-    let took = began.elapsed();
+    // It may be over before anybody has looked.
+    let took = began.elapsed().max(Duration::from_millis(5));
     board.answer()?;
 
     let mut random = Random::new(5);
@@ -94,14 +95,15 @@ pub(crate) fn cuts(model: &'static Model) -> Outcome {
         let off = board.cut_power();
         board = off.power_on()?;
         board.booted(&mut hosts, 0)?;
-        // A file that was begun and not renamed is still there.
+        // A file that was begun and not renamed is still there. So is one between the two steps of
+        // a rename of jffs2, under both names.
         let left = board.events(0).iter().any(|it| it.starts_with("flash ") && it.contains(".tmp"));
-        within += usize::from(left);
         let after = newest(&board)?;
         let is_old = after == before;
+        within += usize::from(left && is_old);
         let is_new = after.generation == before.generation + 1;
         told.push_str(&format!("{delay:?}: {before:?}, then {after:?}, left over: {left}\n"));
-        assert!(is_old || (is_new && !left), "{told}");
+        assert!(is_old || is_new, "{told}");
         assert_eq!(restored(&board, "restored")?, after.flows, "{told}");
         assert_eq!(restored(&board, "images_refused")?, 0, "{told}");
         before = after;

@@ -179,14 +179,11 @@ impl<'m> FlowTable<'m> {
 
     #[inline]
     fn is_at(&self, at: usize, key: &Key) -> bool {
-        if self.mem[at + head::SRC..=at + head::KIND] != *key.first() {
+        if !is_equal(&self.mem[at + head::SRC..], key.first()) {
             return false;
         }
         let addresses = self.mem[at + head::ADDRESSES];
-        addresses == 0 || {
-            let at = self.layout.cell(addresses);
-            self.mem[at..at + 6] == *key.rest()
-        }
+        addresses == 0 || is_equal(&self.mem[self.layout.cell(addresses)..], key.rest())
     }
 
     /// Puts in a flow that has nothing but its key; it stands before older ones with this key.
@@ -249,39 +246,22 @@ impl<'m> FlowTable<'m> {
     #[inline]
     #[must_use]
     pub fn flow(&self, slot: Slot) -> FlowRef<'_> {
-        let (head, body, addresses) = self.places(slot);
-        let mut flow =
-            FlowRef { mem: self.mem, head, body, addresses, extension: None, carried: None };
-        if self.mem[body + body::EXTENSION] != 0 {
-            self.add_rare(&mut flow);
-        }
-        flow
-    }
-
-    /// Finds what few flows have.
-    fn add_rare(&self, flow: &mut FlowRef<'_>) {
-        let mut extension = self.mem[flow.body + body::EXTENSION];
-        if extension & CARRIED != 0 {
-            let at = self.layout.cell(extension & !CARRIED);
-            flow.carried = Some(at);
-            extension = self.mem[at + carry::EXTENSION];
-        }
-        flow.extension = (extension != 0).then(|| self.layout.extension(extension));
+        let (head, body) = self.places(slot);
+        FlowRef { mem: self.mem, layout: &self.layout, head, body }
     }
 
     /// A flow, to change.
     #[inline]
     pub fn flow_mut(&mut self, slot: Slot) -> FlowMut<'_> {
-        let (head, body, addresses) = self.places(slot);
-        FlowMut { mem: self.mem, head, body, addresses }
+        let (head, body) = self.places(slot);
+        FlowMut { mem: self.mem, layout: &self.layout, head, body }
     }
 
+    /// Where the two cells of every flow lie.
     #[inline]
-    fn places(&self, slot: Slot) -> (usize, usize, Option<usize>) {
+    fn places(&self, slot: Slot) -> (usize, usize) {
         let head = self.head(slot);
-        let body = self.layout.cell(self.mem[head + head::BODY]);
-        let addresses = self.mem[head + head::ADDRESSES];
-        (head, body, (addresses != 0).then(|| self.layout.cell(addresses)))
+        (head, self.layout.cell(self.mem[head + head::BODY]))
     }
 
     #[inline]
@@ -433,4 +413,9 @@ impl<'m> FlowTable<'m> {
             extensions_used: self.mem[header::EXTENSIONS_USED],
         }
     }
+}
+/// Whether words begin with these. A loop: comparing memory by a call costs more for so few.
+#[inline]
+fn is_equal<const N: usize>(words: &[u32], wanted: &[u32; N]) -> bool {
+    words.len() >= N && words.iter().zip(wanted).all(|(word, wanted)| word == wanted)
 }

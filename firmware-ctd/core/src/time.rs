@@ -7,10 +7,19 @@
 use core::fmt;
 use core::ops::{Add, Sub};
 
+use crate::words::divide;
+
 /// Nanoseconds in a millisecond.
 pub const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// Whole milliseconds in so many nanoseconds.
+#[inline]
+#[must_use]
+pub const fn millis(ns: u64) -> u64 {
+    divide(ns, 1_000_000).0
+}
 
 /// A span of time in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +98,7 @@ impl Instant {
     /// Whole seconds since boot, as the flow table stores them; saturates after 136 years.
     #[must_use]
     pub fn as_secs_u32(self) -> u32 {
-        u32::try_from(self.0 / 1_000_000).unwrap_or(u32::MAX)
+        u32::try_from(divide(self.0, 1_000_000).0).unwrap_or(u32::MAX)
     }
 
     /// The time from `earlier` to here; zero if `earlier` is later.

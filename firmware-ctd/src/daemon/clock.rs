@@ -3,12 +3,13 @@
 use nix::time::{ClockId, clock_gettime};
 
 use crate::time::{Instant, NANOS_PER_SEC, Now, WallTime};
+use crate::words::divide;
 
 /// Both clocks, now.
 #[must_use]
 pub fn now() -> Now {
     Now {
-        boot: Instant::from_micros(nanos(ClockId::CLOCK_BOOTTIME) / 1_000),
+        boot: Instant::from_micros(divide(nanos(ClockId::CLOCK_BOOTTIME), 1_000).0),
         wall: WallTime::from_nanos(nanos(ClockId::CLOCK_REALTIME)),
     }
 }

@@ -58,15 +58,15 @@ impl Engine<'_> {
     /// is kept as a base, and the sums are a lower bound from then on.
     fn apply_counters(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
         let flow = self.table.flow(slot);
-        let Some((orig, reply)) = ct.counters_orig.zip(ct.counters_reply) else {
+        let (Some(orig), Some(reply)) = (&ct.counters_orig, &ct.counters_reply) else {
             if !flow.has(flag::COUNTERS) {
                 // Where nothing was counted yet, it is when the flow was last known to live.
                 self.table.flow_mut(slot).set_as_of_s(now.boot.as_secs_u32());
             }
             return;
         };
-        let (counted, old) = (flow.has(flag::COUNTERS), flow.counters());
-        if counted && runs_backwards(old, [orig, reply]) {
+        let (told, old) = ([*orig, *reply], flow.counters());
+        if flow.has(flag::COUNTERS) && runs_backwards(old, told) {
             if !flow.has(flag::INEXACT) {
                 self.stats.inexact_flows += 1;
             }
@@ -76,7 +76,7 @@ impl Engine<'_> {
             self.carry(slot, &Carried { base, ..carried });
         }
         let mut flow = self.table.flow_mut(slot);
-        flow.set_counters([orig, reply]);
+        flow.set_counters(told);
         flow.set_as_of_s(now.boot.as_secs_u32());
     }
 

@@ -7,7 +7,7 @@
 use super::Engine;
 use crate::checkpoint::account;
 use crate::record::Record;
-use crate::time::NANOS_PER_MILLI;
+use crate::time::millis;
 
 /// So many at most.
 const MOST: usize = 64;
@@ -27,7 +27,7 @@ impl Ended {
             return;
         }
         let Some(start_ns) = record.start_ns else { return };
-        let account = account(&record.orig, record.zone, start_ns / NANOS_PER_MILLI);
+        let account = account(&record.orig, record.zone, millis(start_ns));
         self.noted = self.accounts.push(account).is_ok();
     }
 }

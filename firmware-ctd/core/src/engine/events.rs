@@ -333,7 +333,7 @@ impl Engine<'_> {
         ct: &Conntrack<'_>,
         key: RecordKey,
     ) -> Record {
-        let orig = ct.orig.unwrap_or(NO_TUPLE);
+        let orig = ct.orig.as_ref().unwrap_or(&NO_TUPLE);
         let mut record = Record {
             kind: Kind::Destroy,
             cause: Cause::Event,
@@ -343,9 +343,12 @@ impl Engine<'_> {
             start_ns: start_of(ct),
             end_ns: Some(ct.stop_ns.unwrap_or(now.wall.as_nanos())),
             as_of_ns: None,
-            orig,
-            reply: ct.reply.unwrap_or(orig),
-            counters: ct.counters_orig.zip(ct.counters_reply).map(|(a, b)| [a, b]),
+            orig: *orig,
+            reply: *ct.reply.as_ref().unwrap_or(orig),
+            counters: match (&ct.counters_orig, &ct.counters_reply) {
+                (Some(orig), Some(reply)) => Some([*orig, *reply]),
+                _ => None,
+            },
             inexact: false,
             zone: zone_of(ct),
             mark: ct.mark.unwrap_or(0),
@@ -371,11 +374,11 @@ impl Engine<'_> {
 
     /// The key of a message's flow. A message without tuples is counted as malformed.
     pub(super) fn key_of(&mut self, ct: &Conntrack<'_>) -> Option<Key> {
-        let Some(orig) = ct.orig.filter(|_| ct.reply.is_some()) else {
+        let (Some(orig), Some(_)) = (&ct.orig, &ct.reply) else {
             self.count_malformed(crate::wire::Error::Missing);
             return None;
         };
-        Some(self.table.key(&orig, zone_of(ct)))
+        Some(self.table.key(orig, zone_of(ct)))
     }
 }
 

@@ -8,7 +8,7 @@ use super::Engine;
 use super::apply::{counters_of, start_of_flow};
 use crate::checkpoint::SavedFlow;
 use crate::table::{Slot, flag};
-use crate::time::{NANOS_PER_MILLI, Now};
+use crate::time::{Now, millis};
 
 impl Engine<'_> {
     /// What a checkpoint keeps of a flow. Whether it is worth keeping (a flow that is
@@ -29,7 +29,7 @@ impl Engine<'_> {
             l4_state: flow.l4_state(),
             counters: counters_of(&flow, &carried),
             inexact: flow.has(flag::INEXACT),
-            start_ms: start_of_flow(&flow, &carried).map(|ns| ns / NANOS_PER_MILLI),
+            start_ms: start_of_flow(&flow, &carried).map(millis),
             rare: flow.extension(),
         }
     }

@@ -29,7 +29,7 @@ use core::net::IpAddr;
 use super::element::Family;
 use super::{Exporter, Full};
 use crate::record::{Cause, Record};
-use crate::time::NANOS_PER_MILLI;
+use crate::time;
 use crate::wire::bytes::Buffer;
 use crate::wire::{Counters, L4, Protocol, Status, Tuple};
 
@@ -119,7 +119,7 @@ impl Fields {
 }
 
 fn millis(time_ns: Option<u64>) -> u64 {
-    time_ns.map_or(0, |ns| ns / NANOS_PER_MILLI)
+    time_ns.map_or(0, time::millis)
 }
 
 /// What the port fields hold.

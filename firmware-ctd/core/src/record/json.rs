@@ -25,7 +25,10 @@ pub fn line(out: &mut Text<'_>, record: &Record) {
     });
     protocol(out, record.orig.proto);
     out.str("\",\"orig\":");
-    let [orig, reply] = record.counters.map_or([None; 2], |c| c.map(Some));
+    let [orig, reply] = match &record.counters {
+        Some([orig, reply]) => [Some(orig), Some(reply)],
+        None => [None, None],
+    };
     direction(out, &record.orig, orig);
     out.str(",\"reply\":");
     direction(out, &record.reply, reply);
@@ -90,7 +93,7 @@ pub const fn protocol_name(protocol: Protocol) -> Option<&'static str> {
 }
 
 /// Appends one direction as an object.
-pub fn direction(out: &mut Text<'_>, tuple: &Tuple, counters: Option<Counters>) {
+pub fn direction(out: &mut Text<'_>, tuple: &Tuple, counters: Option<&Counters>) {
     out.str("{\"src\":\"");
     out.address(tuple.src);
     out.str("\",\"dst\":\"");
@@ -113,7 +116,7 @@ pub fn direction(out: &mut Text<'_>, tuple: &Tuple, counters: Option<Counters>) 
         ),
     }
     if let Some(Counters { packets, bytes }) = counters {
-        numbers(out, &[(",\"packets\":", packets), (",\"bytes\":", bytes)]);
+        numbers(out, &[(",\"packets\":", *packets), (",\"bytes\":", *bytes)]);
     }
     out.byte(b'}');
 }

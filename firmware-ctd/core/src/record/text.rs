@@ -4,6 +4,9 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::time::millis;
+use crate::words::divide;
+
 /// Text under construction in a buffer of the caller's.
 ///
 /// What does not fit is cut off and remembered: [`Self::is_cut`].
@@ -72,7 +75,13 @@ impl<'b> Text<'b> {
     /// Appends one byte.
     #[inline]
     pub fn byte(&mut self, byte: u8) {
-        self.bytes(&[byte]);
+        match self.buffer.get_mut(self.len) {
+            Some(place) => {
+                *place = byte;
+                self.len += 1;
+            }
+            None => self.cut = true,
+        }
     }
 
     /// Room for `len` more bytes, which the caller fills.
@@ -94,19 +103,19 @@ impl<'b> Text<'b> {
     /// Appends the last `count` digits of a number, two at a time.
     fn digits(&mut self, value: u64, count: usize) {
         let Some(room) = self.room(count) else { return };
-        let mut rest = value;
-        let mut pairs = room.rchunks_exact_mut(2);
-        for pair in &mut pairs {
-            // Most numbers are short: 32-bit division where it will do, for 32-bit boards.
-            let (more, last) = match u32::try_from(rest) {
-                Ok(small) => (u64::from(small / 100), small % 100),
-                Err(_) => (rest / 100, u32::try_from(rest % 100).unwrap_or(0)),
-            };
-            pair.copy_from_slice(&PAIRS[last as usize]);
-            rest = more;
-        }
-        if let [first] = pairs.into_remainder() {
-            *first = PAIRS[u32::try_from(rest % 10).unwrap_or(0) as usize][1];
+        let (mut rest, mut end) = (value, count);
+        // Most numbers are short: 32 bits where they will do, for 32-bit boards.
+        let mut short = loop {
+            if let Ok(short) = u32::try_from(rest) {
+                break short;
+            }
+            let (more, last) = divide(rest, 100);
+            put_pair(room, end, last);
+            (rest, end) = (more, end.saturating_sub(2));
+        };
+        while end > 0 {
+            put_pair(room, end, short % 100);
+            (short, end) = (short / 100, end.saturating_sub(2));
         }
     }
 
@@ -143,8 +152,8 @@ impl<'b> Text<'b> {
         let mut text = [0; 16];
         let mut at = 0;
         for octet in address.octets() {
-            let [digits @ .., len] = OCTETS[usize::from(octet)];
-            text[at..at + 3].copy_from_slice(&digits);
+            let [first, second, third, len] = OCTETS[usize::from(octet)];
+            [text[at], text[at + 1], text[at + 2]] = [first, second, third];
             at += usize::from(len);
             text[at] = b'.';
             at += 1;
@@ -159,31 +168,31 @@ impl<'b> Text<'b> {
         }
         let groups = address.segments();
         let zeros = longest_zeros(&groups);
-        self.groups(&groups[..zeros.start]);
-        if !zeros.is_empty() {
-            self.str("::");
-        }
-        self.groups(&groups[zeros.end..]);
-    }
-
-    fn groups(&mut self, groups: &[u16]) {
+        // Each group with a colon behind it.
+        let (mut text, mut len) = ([0; 40], 0);
         for (at, &group) in groups.iter().enumerate() {
-            if at > 0 {
-                self.byte(b':');
+            if zeros.contains(&at) {
+                if at == zeros.start {
+                    if len == 0 {
+                        put(&mut text, &mut len, b':');
+                    }
+                    put(&mut text, &mut len, b':');
+                }
+                continue;
             }
-            let [high, low] = group.to_be_bytes();
-            let [[a, b], [c, d]] = [hex(high), hex(low)];
-            let digits = [a, b, c, d];
-            let from = digits.iter().position(|&x| x != b'0').unwrap_or(3);
-            self.bytes(&digits[from..]);
+            put_group(&mut text, &mut len, group);
+            put(&mut text, &mut len, b':');
         }
+        let last = if zeros.end == 8 && !zeros.is_empty() { 0 } else { 1 };
+        self.bytes(&text[..len - last]);
     }
 
     /// Appends seconds with three decimals, from nanoseconds.
     pub fn seconds(&mut self, ns: u64) {
-        self.number(ns / 1_000_000_000);
+        let (seconds, millis) = divide(millis(ns), 1_000);
+        self.number(seconds);
         self.byte(b'.');
-        self.padded(ns / 1_000_000 % 1_000, 3);
+        self.padded(u64::from(millis), 3);
     }
 
     /// Appends the inside of a JSON string: quotes, backslashes and control characters escaped,
@@ -233,6 +242,40 @@ fn decimal_digits(value: u64) -> usize {
         Err(_) => value.checked_ilog10(),
     };
     log.map_or(1, |log| log as usize + 1)
+}
+
+/// Puts a byte behind the others.
+#[inline]
+fn put(text: &mut [u8; 40], len: &mut usize, byte: u8) {
+    text[*len] = byte;
+    *len += 1;
+}
+
+/// Puts a group of an IPv6 address, without zeros in front.
+#[inline]
+fn put_group(text: &mut [u8; 40], len: &mut usize, group: u16) {
+    let [high, low] = group.to_be_bytes();
+    let [[a, b], [c, d]] = [hex(high), hex(low)];
+    if high != 0 {
+        if a != b'0' {
+            put(text, len, a);
+        }
+        put(text, len, b);
+    }
+    if high != 0 || c != b'0' {
+        put(text, len, c);
+    }
+    put(text, len, d);
+}
+
+/// Puts two digits before `end`, or, where there is room for one, the last of them.
+#[inline]
+fn put_pair(digits: &mut [u8], end: usize, pair: u32) {
+    let [tens, ones] = PAIRS[pair as usize];
+    digits[end - 1] = ones;
+    if end > 1 {
+        digits[end - 2] = tens;
+    }
 }
 
 /// `00` to `99`.

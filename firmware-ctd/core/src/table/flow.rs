@@ -3,7 +3,7 @@
 use super::carried::Carried;
 use super::extension::Extension;
 use super::key;
-use super::layout::{CELL, EXTENSION, addresses, body, head};
+use super::layout::{CARRIED, CELL, EXTENSION, Layout, addresses, body, carry, head};
 use crate::wire::{Counters, Status, Tuple};
 use crate::words::{self, get_u64, put_u64};
 
@@ -62,11 +62,9 @@ pub struct L4State {
 #[derive(Clone, Copy, Debug)]
 pub struct FlowRef<'t> {
     pub(super) mem: &'t [u32],
+    pub(super) layout: &'t Layout,
     pub(super) head: usize,
     pub(super) body: usize,
-    pub(super) addresses: Option<usize>,
-    pub(super) extension: Option<usize>,
-    pub(super) carried: Option<usize>,
 }
 
 impl FlowRef<'_> {
@@ -81,11 +79,13 @@ impl FlowRef<'_> {
     }
 
     fn address(&self, first: usize, rest: usize) -> core::net::IpAddr {
-        let others = self.addresses.map_or([0; 3], |at| {
-            let at = at + rest;
-            [self.mem[at], self.mem[at + 1], self.mem[at + 2]]
-        });
-        words::to_address(self.addresses.is_some(), self.in_head(first), others)
+        let addresses = self.in_head(head::ADDRESSES);
+        let mut others = [0; 3];
+        if addresses != 0 {
+            let at = self.layout.cell(addresses) + rest;
+            others = [self.mem[at], self.mem[at + 1], self.mem[at + 2]];
+        }
+        words::to_address(addresses != 0, self.in_head(first), others)
     }
 
     fn tuple(&self, src: (usize, usize), dst: (usize, usize), l4: usize) -> Tuple {
@@ -199,20 +199,41 @@ impl FlowRef<'_> {
     #[inline]
     #[must_use]
     pub fn has_extension(&self) -> bool {
-        self.extension.is_some()
+        self.extension_reference() != 0
     }
 
     /// The rare attributes.
     #[must_use]
     pub fn extension(&self) -> Extension {
-        self.extension
-            .map_or_else(Extension::default, |at| Extension::load(&self.mem[at..at + EXTENSION]))
+        match self.extension_reference() {
+            0 => Extension::default(),
+            reference => {
+                let at = self.layout.extension(reference);
+                Extension::load(&self.mem[at..at + EXTENSION])
+            }
+        }
     }
 
     /// What the flow carries on from before.
     #[must_use]
     pub fn carried(&self) -> Carried {
-        self.carried.map_or_else(Carried::default, |at| Carried::load(&self.mem[at..at + CELL]))
+        self.carried_at()
+            .map_or_else(Carried::default, |at| Carried::load(&self.mem[at..at + CELL]))
+    }
+
+    /// Where that lies.
+    #[inline]
+    fn carried_at(&self) -> Option<usize> {
+        let rare = self.in_body(body::EXTENSION);
+        (rare & CARRIED != 0).then(|| self.layout.cell(rare & !CARRIED))
+    }
+
+    #[inline]
+    fn extension_reference(&self) -> u32 {
+        match self.carried_at() {
+            Some(at) => self.mem[at + carry::EXTENSION],
+            None => self.in_body(body::EXTENSION),
+        }
     }
 }
 
@@ -220,9 +241,9 @@ impl FlowRef<'_> {
 #[derive(Debug)]
 pub struct FlowMut<'t> {
     pub(super) mem: &'t mut [u32],
+    pub(super) layout: &'t Layout,
     pub(super) head: usize,
     pub(super) body: usize,
-    pub(super) addresses: Option<usize>,
 }
 
 impl FlowMut<'_> {
@@ -239,8 +260,10 @@ impl FlowMut<'_> {
     fn set_address(&mut self, first: usize, rest: usize, address: core::net::IpAddr) {
         let (word, others) = words::of_address(address);
         self.set_head(first, word);
-        if let Some(at) = self.addresses {
-            self.mem[at + rest..at + rest + 3].copy_from_slice(&others);
+        let addresses = self.mem[self.head + head::ADDRESSES];
+        if addresses != 0 {
+            let at = self.layout.cell(addresses) + rest;
+            [self.mem[at], self.mem[at + 1], self.mem[at + 2]] = others;
         }
     }
 

@@ -8,9 +8,7 @@
 //! Allocates for as long as it lasts: it runs before anything else does.
 
 use super::layout::{CARRIED, CELL, CELLS_IPV4, Layout, body, carry, head, header};
-use super::{
-    FlowRef, FlowTable, MAGIC, MAX_CAPACITY, MIN_CAPACITY, Slot, VERSION, WrongSize, flag,
-};
+use super::{FlowTable, MAGIC, MAX_CAPACITY, MIN_CAPACITY, Slot, VERSION, WrongSize, flag};
 
 impl<'m> FlowTable<'m> {
     /// Takes over a table of this size. Every flow is stamped with generation 0, neither missed nor
@@ -118,12 +116,10 @@ impl<'m> FlowTable<'m> {
     fn belongs(&self, reference: u32, bucket: usize) -> bool {
         Slot::new(reference).is_some_and(|slot| {
             // Its key must not depend on an extension, which has not been looked at.
-            let (head, body, addresses) = self.places(slot);
-            let rare = None;
-            let flow =
-                FlowRef { mem: self.mem, head, body, addresses, extension: rare, carried: rare };
+            let flow = self.flow(slot);
+            let addresses = self.mem[flow.head + head::ADDRESSES];
             let key = self.key(&flow.orig(), flow.zone());
-            key.is_ipv6() == addresses.is_some() && self.layout.bucket_of(key.hash()) == bucket
+            key.is_ipv6() == (addresses != 0) && self.layout.bucket_of(key.hash()) == bucket
         })
     }
 

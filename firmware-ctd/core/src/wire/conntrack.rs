@@ -251,14 +251,10 @@ impl<'a> Conntrack<'a> {
     fn take(&mut self, attribute: &Attribute<'a>) -> Result<(), Error> {
         match attribute.kind {
             cta::TUPLE_ORIG => {
-                let (tuple, zone) = Tuple::parse(attribute)?;
-                self.orig = Some(tuple);
-                self.zone_orig = zone;
+                self.zone_orig = Tuple::read(attribute, &mut self.orig)?;
             }
             cta::TUPLE_REPLY => {
-                let (tuple, zone) = Tuple::parse(attribute)?;
-                self.reply = Some(tuple);
-                self.zone_reply = zone;
+                self.zone_reply = Tuple::read(attribute, &mut self.reply)?;
             }
             cta::STATUS => self.status = Some(Status(attribute.be32()?)),
             cta::PROTOINFO => self.protoinfo = ProtoInfo::parse(attribute.nested())?,

@@ -127,10 +127,23 @@ impl Tuple {
     /// Reads what a `CTA_TUPLE_*` holds: the tuple, and `CTA_TUPLE_ZONE` when it is there.
     #[inline]
     pub(super) fn parse(nest: &Attribute<'_>) -> Result<(Self, Option<u16>), Error> {
-        match usual::parse(nest.value) {
-            Some(tuple) => Ok((tuple, None)),
-            None => Self::walk(nest.nested()),
+        let mut tuple = None;
+        let zone = Self::read(nest, &mut tuple)?;
+        Ok((tuple.ok_or(Error::Missing)?, zone))
+    }
+
+    /// The same, into a place where the tuple is to stay: there are a dozen of them in the path of
+    /// an event, and each time one is moved it costs as much as reading it.
+    pub(super) fn read(
+        nest: &Attribute<'_>,
+        into: &mut Option<Self>,
+    ) -> Result<Option<u16>, Error> {
+        if usual::read(nest.value, into).is_some() {
+            return Ok(None);
         }
+        let (tuple, zone) = Self::walk(nest.nested())?;
+        *into = Some(tuple);
+        Ok(zone)
     }
 
     /// As [`Tuple::parse`], attribute by attribute.
@@ -194,32 +207,26 @@ mod usual {
     use super::{IpAddr, L4, Protocol, Tuple, cta_ip, cta_proto, cta_tuple};
     use crate::wire::nla::{header_bytes, nest_header};
 
-    const IP_V4: [u8; 4] = nest_header(cta_tuple::IP, 20);
-    const V4_SRC: [u8; 4] = header_bytes(cta_ip::V4_SRC, 8);
-    const V4_DST: [u8; 4] = header_bytes(cta_ip::V4_DST, 8);
-    const IP_V6: [u8; 4] = nest_header(cta_tuple::IP, 44);
-    const V6_SRC: [u8; 4] = header_bytes(cta_ip::V6_SRC, 20);
-    const V6_DST: [u8; 4] = header_bytes(cta_ip::V6_DST, 20);
-    const PROTO: [u8; 4] = nest_header(cta_tuple::PROTO, 28);
-    const NUM: [u8; 4] = header_bytes(cta_proto::NUM, 5);
-    const SRC_PORT: [u8; 4] = header_bytes(cta_proto::SRC_PORT, 6);
-    const DST_PORT: [u8; 4] = header_bytes(cta_proto::DST_PORT, 6);
+    const IP_V4: u32 = u32::from_ne_bytes(nest_header(cta_tuple::IP, 20));
+    const V4_SRC: u32 = u32::from_ne_bytes(header_bytes(cta_ip::V4_SRC, 8));
+    const V4_DST: u32 = u32::from_ne_bytes(header_bytes(cta_ip::V4_DST, 8));
+    const IP_V6: u32 = u32::from_ne_bytes(nest_header(cta_tuple::IP, 44));
+    const V6_SRC: u32 = u32::from_ne_bytes(header_bytes(cta_ip::V6_SRC, 20));
+    const V6_DST: u32 = u32::from_ne_bytes(header_bytes(cta_ip::V6_DST, 20));
+    const PROTO: u32 = u32::from_ne_bytes(nest_header(cta_tuple::PROTO, 28));
+    const NUM: u32 = u32::from_ne_bytes(header_bytes(cta_proto::NUM, 5));
+    const SRC_PORT: u32 = u32::from_ne_bytes(header_bytes(cta_proto::SRC_PORT, 6));
+    const DST_PORT: u32 = u32::from_ne_bytes(header_bytes(cta_proto::DST_PORT, 6));
 
     /// The tuple, if `value` is of this form.
     #[inline]
-    pub(super) fn parse(value: &[u8]) -> Option<Tuple> {
+    pub(super) fn read(value: &[u8], into: &mut Option<Tuple>) -> Option<()> {
         let mut words = Words(value);
-        let (src, dst) = match words.next::<4>()? {
-            IP_V4 => words.addresses::<4>(V4_SRC, V4_DST)?,
-            IP_V6 => words.addresses::<16>(V6_SRC, V6_DST)?,
-            _ => return None,
-        };
-        words.expect(PROTO)?;
-        words.expect(NUM)?;
-        let [proto, ..] = words.next::<4>()?;
-        let l4 = L4::Ports { src: words.port(SRC_PORT)?, dst: words.port(DST_PORT)? };
-        let whole = words.0.is_empty();
-        whole.then_some(Tuple { src, dst, proto: Protocol(proto), l4 })
+        match u32::from_ne_bytes(words.next()?) {
+            IP_V4 => words.tuple::<4>([V4_SRC, V4_DST], into),
+            IP_V6 => words.tuple::<16>([V6_SRC, V6_DST], into),
+            _ => None,
+        }
     }
 
     /// Bytes that are read from the front.
@@ -234,27 +241,37 @@ mod usual {
         }
 
         #[inline]
-        fn expect(&mut self, header: [u8; 4]) -> Option<()> {
-            (self.next()? == header).then_some(())
+        fn expect(&mut self, header: u32) -> Option<()> {
+            (u32::from_ne_bytes(self.next()?) == header).then_some(())
         }
 
         #[inline]
-        fn addresses<const N: usize>(
+        fn tuple<const N: usize>(
             &mut self,
-            src: [u8; 4],
-            dst: [u8; 4],
-        ) -> Option<(IpAddr, IpAddr)>
+            [src, dst]: [u32; 2],
+            into: &mut Option<Tuple>,
+        ) -> Option<()>
         where
             IpAddr: From<[u8; N]>,
         {
             self.expect(src)?;
-            let src = self.next::<N>()?.into();
+            let src = self.next::<N>()?;
             self.expect(dst)?;
-            Some((src, self.next::<N>()?.into()))
+            let dst = self.next::<N>()?;
+            self.expect(PROTO)?;
+            self.expect(NUM)?;
+            let [proto, ..] = self.next::<4>()?;
+            let l4 = L4::Ports { src: self.port(SRC_PORT)?, dst: self.port(DST_PORT)? };
+            if !self.0.is_empty() {
+                return None;
+            }
+            let (src, dst) = (src.into(), dst.into());
+            *into = Some(Tuple { src, dst, proto: Protocol(proto), l4 });
+            Some(())
         }
 
         #[inline]
-        fn port(&mut self, header: [u8; 4]) -> Option<u16> {
+        fn port(&mut self, header: u32) -> Option<u16> {
             self.expect(header)?;
             let [high, low, ..] = self.next::<4>()?;
             Some(u16::from_be_bytes([high, low]))

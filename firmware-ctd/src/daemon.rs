@@ -308,10 +308,14 @@ fn engine(
     Engine::new(memory, sizes, settings, boot_id, seed, &sinks).map_err(wrong)
 }
 
-/// A random number.
+/// A random number: as good as the kernel has at once. Early in the boot of a board without a
+/// generator it has to gather randomness first, for a second, and the network waits for this daemon.
 fn chance() -> io::Result<u32> {
     let mut bytes = [0; 4];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    if sys::random_at_once(&mut bytes).is_err() {
+        // Before Linux 5.6, where this does not wait.
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    }
     Ok(u32::from_ne_bytes(bytes))
 }
 

@@ -107,6 +107,8 @@ pub struct EventLoop<'m> {
     pressure: Pressure,
     /// How long the last nap was meant to be.
     nap_length: Duration,
+    /// How fast events come.
+    rate: nap::Rate,
     /// The nap to take now.
     nap: Option<Duration>,
     settings_at: Instant,
@@ -164,6 +166,7 @@ impl<'m> EventLoop<'m> {
             manage_sysctls: false,
             pressure: Pressure::new(dying::policy(config)),
             nap_length: nap::NAP_MIN,
+            rate: nap::Rate::default(),
             nap: None,
             settings_at: facts.started + settings::PERIOD,
             signal: None,
@@ -373,7 +376,7 @@ impl<'m> EventLoop<'m> {
             self.engine.destroys_are_waiting(now.boot);
         }
         let late = self.tell_drops(now.boot, state_before, destroy_before);
-        self.choose_nap(count, rest, late, state_before, destroy_before);
+        self.choose_nap(now.boot, (count, rest), late, [state_before, destroy_before]);
         Ok(())
     }
 

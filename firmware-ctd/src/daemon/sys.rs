@@ -163,7 +163,6 @@ pub enum Fork {
 /// Makes a second process of this one. It is killed when the first one dies.
 ///
 /// # Errors
-///
 /// What fork(2) says.
 pub fn fork() -> io::Result<Fork> {
     let parent = nix::unistd::getpid();
@@ -189,6 +188,18 @@ pub fn clock_is_synchronised() -> bool {
         let mut timex: libc::timex = std::mem::zeroed();
         libc::adjtimex(&raw mut timex) >= 0 && timex.status & libc::STA_UNSYNC == 0
     }
+}
+
+/// Fills `bytes` with random ones without waiting until the kernel has enough of them.
+///
+/// # Errors
+/// `EINVAL` before Linux 5.6.
+pub fn random_at_once(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the kernel writes at most so many bytes, which are ours.
+    let got =
+        unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_INSECURE) };
+    let filled = usize::try_from(got) == Ok(bytes.len());
+    if filled { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Closes every descriptor of this process but the standard ones and one more: those that it has of

@@ -253,15 +253,26 @@ mod tests {
         assert_eq!(ended_ticks("7 (short) S 1"), None);
     }
 
+    /// Of a process of its own: in this one other tests come and go.
     #[test]
     fn memory_tells_what_was_touched() {
-        let own = [i32::try_from(std::process::id()).unwrap()];
-        let before = memory(&own).unwrap();
-        let block = std::hint::black_box(vec![1u8; 64 << 20]);
-        let after = memory(&own).unwrap();
-        assert!(after.own >= before.own + (60 << 20), "{before:?} {after:?}");
-        assert!(after.own_shared_once >= before.own_shared_once + (60 << 20));
-        drop(block);
+        const BLOCK: u64 = 64 << 20;
+        let mut dd = std::process::Command::new("dd");
+        dd.args(["if=/dev/zero", "bs=64M", "count=1"]);
+        // It fills its block, and then waits for somebody to read.
+        let output = std::process::Stdio::piped;
+        let mut dd = dd.stdout(output()).stderr(output()).spawn().unwrap();
+        let pid = [i32::try_from(dd.id()).unwrap()];
+        let found = wait_for("a block to be filled", 20, || {
+            let found = memory(&pid)?;
+            Ok((found.own >= BLOCK).then_some(found))
+        });
+        dd.kill().unwrap();
+        dd.wait().unwrap();
+        let found = found.unwrap();
+        assert!((BLOCK..BLOCK + (8 << 20)).contains(&found.own), "{found:?}");
+        assert!((BLOCK..BLOCK + (8 << 20)).contains(&found.own_shared_once), "{found:?}");
+        assert!(found.peak >= found.own, "{found:?}");
     }
 
     #[test]

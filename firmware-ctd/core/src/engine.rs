@@ -196,7 +196,7 @@ pub struct Engine<'m> {
     /// Records for which the queue has no room push out its oldest.
     dropping: Option<Loss>,
     ended: Ended,
-    /// What a dump showed last.
+    /// What the last message showed, if it was an entry of a dump.
     shown: Option<Slot>,
 }
 

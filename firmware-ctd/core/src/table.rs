@@ -257,6 +257,17 @@ impl<'m> FlowTable<'m> {
         FlowMut { mem: self.mem, layout: &self.layout, head, body }
     }
 
+    /// Changes every flow.
+    pub(crate) fn change_all(&mut self, mut change: impl FnMut(FlowMut<'_>)) {
+        for bucket in 0..self.layout.buckets {
+            let mut next = self.first(bucket);
+            while let Some(slot) = next {
+                change(self.flow_mut(slot));
+                next = self.next(slot);
+            }
+        }
+    }
+
     /// Where the two cells of every flow lie.
     #[inline]
     fn places(&self, slot: Slot) -> (usize, usize) {

@@ -3,8 +3,8 @@
 //! A save is a dump of the kernel's table made for it, so that counters and timeouts are of now,
 //! and a process of its own ([`saver`]) that is handed the flows as fast as it takes them: as the
 //! dump shows them, or the most valuable first if the image may not hold all. It packs and writes
-//! them while events go on here. What is due when is
-//! the plan's ([`crate::checkpoint::plan`]), which of the two images to write [`files`]'.
+//! them while events go on here. What is due when is the plan's ([`crate::checkpoint::plan`]), which
+//! of the two images to write [`files`]'.
 //!
 //! Nothing here waits: not for the kernel, not for the process, not for the storage.
 
@@ -75,20 +75,25 @@ pub struct Image {
     pub took: Duration,
 }
 
-/// A save that is under way.
-#[derive(Debug)]
-struct Save {
+/// Which save it is.
+#[derive(Clone, Copy, Debug)]
+struct Due {
     place: Place,
     reason: Reason,
     began: Instant,
+}
+
+/// A save that is under way.
+#[derive(Debug)]
+struct Save {
+    due: Due,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// A dump was asked for, whose end is waited for before the process is made; none if the last
-    /// image is fresh and only the mark is to be written.
-    Dumping(Option<DumpWish>),
+    /// A dump was asked for, whose end is waited for before the process is made.
+    Dumping(DumpWish),
     /// A process packs and writes.
     Writing(Writing),
 }
@@ -98,7 +103,6 @@ enum Phase {
 struct Writing {
     saver: Saver,
     hand_over: Option<HandOver>,
-    is_handed_over: bool,
     generation: u64,
 }
 
@@ -138,7 +142,7 @@ pub struct Checkpoints {
     dying: Option<(Saver, Instant)>,
     /// Saves to flash that have ended, in this worker.
     ended: u32,
-    /// Flows may be marked as given to a save.
+    /// A save broke off: flows may still be marked as given to it.
     marked: bool,
     /// Somebody has asked for one.
     asked: core::cell::Cell<bool>,
@@ -262,7 +266,7 @@ impl Checkpoints {
     pub fn ask(&self) -> u32 {
         self.asked.set(true);
         // One that is under way was begun before, and what it saves may be older.
-        let under_way = self.save.as_ref().is_some_and(|save| save.place == Place::Flash);
+        let under_way = self.save.as_ref().is_some_and(|save| save.due.place == Place::Flash);
         self.ended.wrapping_add(1 + u32::from(under_way))
     }
 
@@ -326,13 +330,13 @@ impl Checkpoints {
     fn save_timeout(&self) -> Option<Instant> {
         match &self.save {
             None => self.plan.poll_timeout(),
-            Some(save) if save.waits_for_dump() => Some(save.began + DUMP_PATIENCE),
+            Some(save) if save.waits_for_dump() => Some(save.due.began + DUMP_PATIENCE),
             Some(Save { phase: Phase::Writing(Writing { hand_over: Some(it), .. }), .. })
                 if it.more =>
             {
                 Some(Instant::BOOT)
             }
-            Some(save) => Some(save.began + SAVE_PATIENCE),
+            Some(save) => Some(save.due.began + SAVE_PATIENCE),
         }
     }
 
@@ -372,12 +376,11 @@ impl Checkpoints {
             }
             return;
         };
-        let took = now.boot.since(save.began);
+        let took = now.boot.since(save.due.began);
         match &mut save.phase {
             Phase::Dumping(wish) => {
-                let is_over = |wish: &_| engine.wished_dump(wish) == WishedDump::Done;
-                if took > DUMP_PATIENCE || wish.as_ref().is_none_or(is_over) {
-                    return self.begin(save, engine, now, epoll);
+                if took > DUMP_PATIENCE || engine.wished_dump(wish) == WishedDump::Done {
+                    return self.begin(save.due, Some(*wish), engine, now, epoll);
                 }
             }
             Phase::Writing(writing) => {
@@ -387,11 +390,9 @@ impl Checkpoints {
                 }
                 let from = (&mut *engine, &self.keep);
                 let outcome = writing.go_on(&mut self.buffer, from, took > SAVE_PATIENCE);
-                // The last walk of a hand-over takes the marks off, if it came so far.
-                self.marked &= !writing.is_handed_over;
                 if let Some(outcome) = outcome {
                     let generation = writing.generation;
-                    self.over(&save, now, generation, outcome);
+                    self.over(save.due, now, generation, outcome);
                     let Phase::Writing(Writing { saver, .. }) = save.phase else { return };
                     return self.bury(saver, now.boot);
                 }
@@ -407,17 +408,19 @@ impl Checkpoints {
     }
 
     /// Notes what became of a save.
-    fn over(&mut self, save: &Save, now: Now, generation: u64, outcome: Outcome) {
-        let image = &mut self.images[index(save.place)];
-        if save.place == Place::Flash {
+    fn over(&mut self, due: Due, now: Now, generation: u64, outcome: Outcome) {
+        let image = &mut self.images[index(due.place)];
+        if due.place == Place::Flash {
             self.ended = self.ended.wrapping_add(1);
         }
-        image.took = now.boot.since(save.began);
+        image.took = now.boot.since(due.began);
         if outcome.step != Step::None {
             image.outcome.errno = outcome.errno;
             image.outcome.step = outcome.step;
-            tell_failure(self.files[index(save.place)].directory(), &outcome);
-            return self.plan.failed(now.boot, save.place);
+            // Only the last walk of a hand-over takes its marks off.
+            self.marked = true;
+            tell_failure(self.files[index(due.place)].directory(), &outcome);
+            return self.plan.failed(now.boot, due.place);
         }
         if generation == image.generation {
             // It was only marked as the last.
@@ -428,14 +431,14 @@ impl Checkpoints {
         match written {
             Some(_) => {
                 image.generation = generation;
-                image.complete = save.reason != Reason::Interval;
+                image.complete = due.reason != Reason::Interval;
                 image.outcome = outcome;
-                let next = &mut self.next[index(save.place)];
+                let next = &mut self.next[index(due.place)];
                 *next = (next.0.other(), generation + 1);
             }
             None => (image.outcome.errno, image.outcome.step) = (0, Step::None),
         }
-        self.plan.done(now.boot, save.place, written);
+        self.plan.done(now.boot, due.place, written);
     }
 }
 
@@ -453,7 +456,6 @@ impl Writing {
         if let Some(under_way) = &mut self.hand_over {
             // When that fails, what the process says of it is worth more.
             let done = under_way.go_on(&mut self.saver.socket, buffer, engine, keep);
-            self.is_handed_over = matches!(done, Ok(true));
             if !matches!(done, Ok(false)) {
                 self.hand_over = None;
             }

@@ -8,7 +8,7 @@ use super::netlink::{self, RequestSocket};
 use super::sys::Batch;
 use crate::config::{Config, WhenFull};
 use crate::pressure::Policy;
-use crate::wire::{Message, Writer, request};
+use crate::wire::{Message, request};
 
 /// Room for a part of a dump: the kernel makes them at most so large.
 pub(super) const DUMP_BYTES: usize = 32 << 10;
@@ -31,10 +31,7 @@ pub(super) fn policy(config: &Config) -> Policy {
 /// What the socket says, or the kernel.
 pub(super) fn count_dying(batch: &mut Batch, enough: u32) -> io::Result<u32> {
     let socket = RequestSocket::open()?;
-    let mut buffer = [0; 64];
-    let mut writer = Writer::new(&mut buffer);
-    request::get_dying(&mut writer, 1).map_err(|_| io::ErrorKind::InvalidInput)?;
-    socket.send(&writer)?;
+    socket.ask(|writer| request::get_dying(writer, 1))?;
     let mut count = 0;
     for _ in 0..MOST_PARTS {
         for raw in netlink::next_part(socket.as_fd(), batch)? {

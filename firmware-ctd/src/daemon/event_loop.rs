@@ -465,7 +465,7 @@ fn take(engine: &mut Engine<'_>, edge: &mut Edge, now: Now, source: Source, batc
         }
         for raw in Messages::new(datagram.bytes) {
             engine.handle_message(now, source, raw);
-            if let (Some(slot), Some(save)) = (engine.take_shown(), &mut edge.checkpoints) {
+            if let (Some(slot), Some(save)) = (engine.shown(), &mut edge.checkpoints) {
                 save.show(engine, slot);
             }
             while let Some(record) = engine.peek_record() {

@@ -17,7 +17,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::sys::{self, Batch, SocketMemory};
-use crate::wire::{Messages, RawMessage, Writer};
+use crate::wire::{Full, Messages, RawMessage, Writer};
 
 /// Groups of `enum nfnetlink_groups`.
 pub mod group {
@@ -157,6 +157,18 @@ impl RequestSocket {
     pub fn receive_one(&self, mut into: &mut [u8]) -> io::Result<(usize, u32)> {
         let (len, from) = self.socket.recv_from(&mut into, 0)?;
         Ok((len, from.port_number()))
+    }
+
+    /// Sends one short request.
+    ///
+    /// # Errors
+    ///
+    /// What send(2) says; `InvalidInput` for one that is not short.
+    pub fn ask(&self, request: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>) -> io::Result<()> {
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer);
+        request(&mut writer).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.send(&writer)
     }
 
     /// Sends requests, all in one message.

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use super::dying::DUMP_BYTES;
 use super::netlink::RequestSocket;
 use super::sys::{self, Batch, Fork};
-use crate::wire::{Family, Writer, request};
+use crate::wire::{Family, request};
 
 /// The process, and the socket on which it passes the dump on. With it the process ends.
 #[derive(Debug)]
@@ -96,10 +96,7 @@ fn pass_on(seq: u32, to: &OwnedFd) -> ! {
 
 fn read(seq: u32, to: &OwnedFd) -> io::Result<()> {
     let requests = RequestSocket::open()?;
-    let mut buffer = [0; 64];
-    let mut writer = Writer::new(&mut buffer);
-    request::dump(&mut writer, seq, Family::Unspec).map_err(|_| io::ErrorKind::InvalidInput)?;
-    requests.send(&writer)?;
+    requests.ask(|writer| request::dump(writer, seq, Family::Unspec))?;
     let mut batch = Batch::new(1, DUMP_BYTES)?;
     // While a dump goes on, its next part is there as soon as one is read.
     while requests.receive(&mut batch)? > 0 {

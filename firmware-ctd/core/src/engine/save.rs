@@ -42,17 +42,13 @@ impl Engine<'_> {
 
     /// Takes all such marks off: a save broke off before it could.
     pub fn unmark_saved(&mut self) {
-        for bucket in 0..self.table.buckets() {
-            let mut next = self.table.first(bucket);
-            while let Some(slot) = next {
-                self.mark_saved(slot, false);
-                next = self.table.next(slot);
-            }
-        }
+        self.table.change_all(|mut flow| flow.change_flags(0, flag::SAVED));
     }
 
-    /// The flow that the last message of a dump showed, once: what it tells is in the table.
-    pub const fn take_shown(&mut self) -> Option<Slot> {
-        self.shown.take()
+    /// The flow that the last message showed, if it was an entry of a dump: what it tells is in the
+    /// table.
+    #[must_use]
+    pub const fn shown(&self) -> Option<Slot> {
+        self.shown
     }
 }

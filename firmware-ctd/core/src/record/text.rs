@@ -169,22 +169,37 @@ impl<'b> Text<'b> {
         let groups = address.segments();
         let zeros = longest_zeros(&groups);
         // Each group with a colon behind it.
-        let (mut text, mut len) = ([0; 40], 0);
+        let mut room = [0; 40];
+        let mut text = Text::new(&mut room);
         for (at, &group) in groups.iter().enumerate() {
-            if zeros.contains(&at) {
-                if at == zeros.start {
-                    if len == 0 {
-                        put(&mut text, &mut len, b':');
-                    }
-                    put(&mut text, &mut len, b':');
-                }
-                continue;
+            if !zeros.contains(&at) {
+                text.group(group);
+                text.byte(b':');
+            } else if at == zeros.start {
+                text.str(if text.is_empty() { "::" } else { ":" });
             }
-            put_group(&mut text, &mut len, group);
-            put(&mut text, &mut len, b':');
         }
-        let last = if zeros.end == 8 && !zeros.is_empty() { 0 } else { 1 };
-        self.bytes(&text[..len - last]);
+        if zeros.is_empty() || zeros.end < groups.len() {
+            text.truncate(text.len() - 1);
+        }
+        self.bytes(text.as_bytes());
+    }
+
+    /// Appends a group of an IPv6 address, without zeros in front.
+    #[inline]
+    fn group(&mut self, group: u16) {
+        let [high, low] = group.to_be_bytes();
+        let [[a, b], [c, d]] = [hex(high), hex(low)];
+        if high != 0 {
+            if a != b'0' {
+                self.byte(a);
+            }
+            self.byte(b);
+        }
+        if high != 0 || c != b'0' {
+            self.byte(c);
+        }
+        self.byte(d);
     }
 
     /// Appends seconds with three decimals, from nanoseconds.
@@ -242,30 +257,6 @@ fn decimal_digits(value: u64) -> usize {
         Err(_) => value.checked_ilog10(),
     };
     log.map_or(1, |log| log as usize + 1)
-}
-
-/// Puts a byte behind the others.
-#[inline]
-fn put(text: &mut [u8; 40], len: &mut usize, byte: u8) {
-    text[*len] = byte;
-    *len += 1;
-}
-
-/// Puts a group of an IPv6 address, without zeros in front.
-#[inline]
-fn put_group(text: &mut [u8; 40], len: &mut usize, group: u16) {
-    let [high, low] = group.to_be_bytes();
-    let [[a, b], [c, d]] = [hex(high), hex(low)];
-    if high != 0 {
-        if a != b'0' {
-            put(text, len, a);
-        }
-        put(text, len, b);
-    }
-    if high != 0 || c != b'0' {
-        put(text, len, c);
-    }
-    put(text, len, d);
 }
 
 /// Puts two digits before `end`, or, where there is room for one, the last of them.

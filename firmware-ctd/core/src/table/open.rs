@@ -171,15 +171,10 @@ impl<'m> FlowTable<'m> {
     }
 
     fn begin_anew(&mut self, flags: u32) {
-        for bucket in 0..self.layout.buckets {
-            let mut next = self.first(bucket);
-            while let Some(slot) = next {
-                let mut flow = self.flow_mut(slot);
-                flow.set_generation(0);
-                flow.change_flags(flags, flag::MISSED | flag::SAVED);
-                next = self.next(slot);
-            }
-        }
+        self.change_all(|mut flow| {
+            flow.set_generation(0);
+            flow.change_flags(flags, flag::MISSED | flag::SAVED);
+        });
     }
 
     /// A flow is about to be changed: should that not come to its end, it is doubted.

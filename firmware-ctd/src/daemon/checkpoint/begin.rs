@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::hand_over::{self, HandOver};
 use super::process::Saver;
 use super::saver::{self, Job, Outcome, Step};
-use super::{Checkpoints, End, FRESH, Phase, RESERVE, Save, Writing, index, knows_the_time};
+use super::{Checkpoints, Due, End, FRESH, Phase, RESERVE, Save, Writing, index, knows_the_time};
 use crate::checkpoint::Facts;
 use crate::checkpoint::plan::{Place, Reason};
 use crate::daemon::sys::{self, Fork};
@@ -35,11 +35,13 @@ impl Checkpoints {
             engine.note_ended();
         }
         let wish = (!only_mark).then(|| engine.want_dump(now.boot));
-        let save = Save { place, reason, began: now.boot, phase: Phase::Dumping(wish) };
-        if only_mark || self.ranks(engine) == 1 {
-            return self.begin(save, engine, now, epoll);
+        let due = Due { place, reason, began: now.boot };
+        match wish {
+            Some(wish) if self.ranks(engine) != 1 => {
+                self.save = Some(Save { due, phase: Phase::Dumping(wish) });
+            }
+            _ => self.begin(due, wish, engine, now, epoll),
         }
-        self.save = Some(save);
     }
 
     /// Whether the image in flash can be the last one, but for its mark.
@@ -50,37 +52,33 @@ impl Checkpoints {
         young && worth_it && image.complete && engine.ended().is_some()
     }
 
-    /// Makes the process that a save needs.
+    /// Makes the process that a save needs. Without a dump it writes only the mark.
     pub(super) fn begin(
         &mut self,
-        mut save: Save,
+        due: Due,
+        dump: Option<DumpWish>,
         engine: &mut Engine<'_>,
         now: Now,
         epoll: &Epoll,
     ) {
-        let Phase::Dumping(dump) = save.phase else { return };
-        if core::mem::replace(&mut self.marked, dump.is_some()) {
+        if core::mem::take(&mut self.marked) {
             engine.unmark_saved();
         }
-        match self.fork(&save, (engine, dump), now, epoll) {
-            Ok(phase) => {
-                save.phase = phase;
-                self.save = Some(save);
-            }
-            Err(error) => self.over(&save, now, 0, Outcome::failed(Step::Start, &error)),
+        match self.fork(due, (engine, dump), now, epoll) {
+            Ok(writing) => self.save = Some(Save { due, phase: Phase::Writing(writing) }),
+            Err(error) => self.over(due, now, 0, Outcome::failed(Step::Start, &error)),
         }
     }
 
-    /// Without a dump it writes only the mark.
     fn fork(
         &self,
-        save: &Save,
+        due: Due,
         (engine, dump): (&Engine<'_>, Option<DumpWish>),
         now: Now,
         epoll: &Epoll,
-    ) -> io::Result<Phase> {
-        let image = &self.images[index(save.place)];
-        let (slot, next) = self.next[index(save.place)];
+    ) -> io::Result<Writing> {
+        let image = &self.images[index(due.place)];
+        let (slot, next) = self.next[index(due.place)];
         let generation = if dump.is_some() { next } else { image.generation };
         let job = Job {
             facts: Facts {
@@ -92,11 +90,11 @@ impl Checkpoints {
                 orderly: false,
             },
             max_bytes: self.max_bytes,
-            files: &self.files[index(save.place)],
+            files: &self.files[index(due.place)],
             slot: dump.map(|_| slot),
-            ends: save.reason == Reason::End,
+            ends: due.reason == Reason::End,
             digest: Some(image.outcome.digest)
-                .filter(|_| save.reason == Reason::Interval && image.saved.is_some()),
+                .filter(|_| due.reason == Reason::Interval && image.saved.is_some()),
             owes: !engine.queue().is_empty(),
             reserve_bytes: reserve(engine.queue().len()),
             allowance_blocks: self.plan.allowance_blocks(),
@@ -110,9 +108,8 @@ impl Checkpoints {
                 saver.socket.set_nonblocking(true)?;
                 let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
                 epoll.add(saver.socket.as_fd(), EpollEvent::new(flags, Self::TOKENS[0]))?;
-                let hand_over = Some(self.hand_over(engine, save.reason, dump, now));
-                let is_handed_over = false;
-                Ok(Phase::Writing(Writing { saver, hand_over, is_handed_over, generation }))
+                let hand_over = Some(self.hand_over(engine, due.reason, dump, now));
+                Ok(Writing { saver, hand_over, generation })
             }
         }
     }

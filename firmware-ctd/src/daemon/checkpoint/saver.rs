@@ -18,7 +18,7 @@ use crate::daemon::addresses;
 use crate::daemon::netlink::{self, RequestSocket};
 use crate::daemon::sys::{self, Batch};
 use crate::hash::KeyHash;
-use crate::wire::{Family, Message, Writer, request};
+use crate::wire::{Family, Message, request};
 use crate::words;
 
 /// What the worker sends: the kind in the highest byte, words that follow in the others.
@@ -340,11 +340,7 @@ fn unencodable(error: EncodeError) -> io::Error {
 /// Asks the kernel for the expectations that there are.
 fn expectations(each: &mut dyn FnMut(&SavedExpect)) -> io::Result<()> {
     let socket = RequestSocket::open()?;
-    let mut buffer = [0; 64];
-    let mut writer = Writer::new(&mut buffer);
-    request::expect_dump(&mut writer, 1, Family::Unspec)
-        .map_err(|_| io::ErrorKind::InvalidInput)?;
-    socket.send(&writer)?;
+    socket.ask(|writer| request::expect_dump(writer, 1, Family::Unspec))?;
     let mut batch = Batch::new(1, LIST_BYTES)?;
     for _ in 0..MOST_PARTS {
         for raw in netlink::next_part(socket.as_fd(), &mut batch)? {

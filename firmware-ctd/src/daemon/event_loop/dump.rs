@@ -5,8 +5,6 @@
 //! that breaks off, is told to the engine, which tries again later. Whatever others send to the
 //! request socket, even until it is full, ends a dump at most, never the daemon.
 
-use std::io;
-
 use super::super::log::{InWords, RateLimit};
 use super::super::netlink::RequestSocket;
 use super::super::relay::Relay;
@@ -14,7 +12,7 @@ use super::{EventLoop, take};
 use crate::engine::{Purpose, Source};
 use crate::limited;
 use crate::time::{Instant, Now};
-use crate::wire::{Family, Writer, request};
+use crate::wire::{Family, request};
 
 /// More messages than wait in a full socket.
 const MOST_WAITING: usize = 1024;
@@ -27,22 +25,12 @@ impl EventLoop<'_> {
             return;
         }
         self.refuse_what_waits(now);
-        let mut buffer = [0; 64];
-        let mut writer = Writer::new(&mut buffer);
-        let fits = request::dump(&mut writer, seq, Family::Unspec).is_ok();
-        let sent = self.edge.requests.send(&writer);
-        let error = match sent {
-            Ok(()) if fits => return,
-            Ok(()) => io::ErrorKind::InvalidInput.into(),
-            Err(error) => error,
-        };
-        limited!(
-            LIMIT,
-            log::Level::Warn,
-            "cannot ask for a dump: {}; trying again",
-            InWords(&error)
-        );
-        self.dump_failed(now.boot);
+        let asked = self.edge.requests.ask(|writer| request::dump(writer, seq, Family::Unspec));
+        if let Err(error) = asked {
+            let (error, level) = (InWords(&error), log::Level::Warn);
+            limited!(LIMIT, level, "cannot ask for a dump: {error}; trying again");
+            self.dump_failed(now.boot);
+        }
     }
 
     /// Whether a dump is read by another process.
@@ -84,7 +72,7 @@ impl EventLoop<'_> {
             return;
         }
         let failed = self.engine.stats().dumps_failed;
-        let batch = &mut self.batches.dump;
+        let (batch, relayed) = (&mut self.batches.dump, self.relay.is_some());
         let received = match &self.relay {
             Some(relay) => relay.receive(batch),
             None => self.edge.requests.receive(batch),
@@ -94,7 +82,9 @@ impl EventLoop<'_> {
             Ok(_) => {
                 self.take_part(now);
                 self.engine.dump_part_read(now.boot);
-                self.end_relay(now.boot);
+                if relayed {
+                    self.look_for_end(now.boot);
+                }
             }
             Err(error) => {
                 let (error, level) = (InWords(&error), log::Level::Warn);
@@ -102,27 +92,25 @@ impl EventLoop<'_> {
                 self.engine.dump_failed(now.boot);
             }
         }
-        if self.engine.stats().dumps_failed != failed && self.relay.take().is_none() {
+        if self.engine.stats().dumps_failed != failed && !relayed {
             self.reopen_requests();
+        }
+        if !self.engine.is_dumping() {
+            self.relay = None;
         }
         self.poll_engine(now);
     }
 
-    /// Lets the process that reads a dump go when the dump is over; one that broke off is not
-    /// tried again.
-    fn end_relay(&mut self, now: Instant) {
+    /// A process that is gone before the dump is over broke off, and is not tried again.
+    fn look_for_end(&mut self, now: Instant) {
         static LIMIT: RateLimit = RateLimit::new(2, 60);
-        let Some(relay) = self.relay.take() else { return };
-        if !self.engine.is_dumping() {
-            return;
-        }
-        if self.batches.dump.datagrams().any(|part| part.bytes.is_empty()) {
+        let is_gone = self.batches.dump.datagrams().any(|part| part.bytes.is_empty());
+        if is_gone && self.engine.is_dumping() {
             let level = log::Level::Warn;
             limited!(LIMIT, level, "the process that reads a dump broke off; reading it here");
             self.relays = false;
-            return self.engine.dump_failed(now);
+            self.engine.dump_failed(now);
         }
-        self.relay = Some(relay);
     }
 
     fn take_part(&mut self, now: Now) {

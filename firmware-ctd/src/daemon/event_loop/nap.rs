@@ -3,9 +3,9 @@
 //! When events come fast, reading each as it comes costs more than twice as much CPU as reading
 //! them in bulk. So after a round that brought many, and while several come in the time that a nap
 //! may take, one by one or not, the loop naps before it looks again; clients and signals are still
-//! served. Naps begin short and grow up to what the configuration allows
-//! while the receive buffers stay nearly empty, and shrink when one fills to a quarter: so the
-//! rate decides. There are none with a small buffer, or while destroys find the buffer full.
+//! served. Naps begin short and grow up to what the configuration allows while the receive buffers
+//! stay nearly empty, and shrink when one fills to a quarter: so the rate decides. There are none
+//! with a small buffer, or while destroys find the buffer full.
 
 use super::super::sys::SocketMemory;
 use super::EventLoop;

@@ -50,9 +50,8 @@ const ANY_SLOTS: [&str; 2] = [""; 2];
 /// Each of malta's cards has an interrupt of its own here. Its interrupt controller is left as it
 /// is after a reset, where it sees only edges: when one of two cards on a line asks while the other
 /// is still served, there is no edge, and both stand still from then on.
-const MALTA_SLOTS: [&str; 2] = [",addr=0x12", ",addr=0x14"];
-/// The same beside a disk, which is in the first slot.
-const MALTA_SLOTS_WITH_DISK: [&str; 2] = [",addr=0x13", ",addr=0x14"];
+/// The first slot is for a disk.
+const MALTA_SLOTS: [&str; 2] = [",addr=0x13", ",addr=0x14"];
 
 /// The serial port of a PC or of a malta that comes second.
 const SECOND_PORT: (&str, &[&str]) = ("/dev/ttyS1", &["-serial", "chardev:channel"]);
@@ -116,7 +115,7 @@ const MALTA_LE: Model = Model {
     console: "ttyS0",
     channel: SECOND_PORT,
     bus: "pci",
-    slots: MALTA_SLOTS_WITH_DISK,
+    slots: MALTA_SLOTS,
     flash: Flash::DiskAsChip(4),
     memory_mib: 128,
     kernel: Source::Debian(Packaged {

@@ -96,7 +96,7 @@ impl Tools {
                 Profile::Release => cargo
                     .args(SMALL_EDGE)
                     .args(["-Zbuild-std=std,panic_abort"])
-                    .args(["-Zbuild-std-features=optimize_for_size"]),
+                    .args(["-Zbuild-std-features=optimize_for_size,compiler-builtins-mem"]),
                 // The feed's own library is built as Rust builds it.
                 Profile::Feed => cargo.args(["-Zbuild-std=std"]),
                 Profile::Test => cargo.args(["-Zbuild-std=std,test"]),
@@ -117,8 +117,10 @@ const SMALL_EDGE: [&str; 4] = [
 
 /// What LLVM's MIPS does not do unless told so: it looks further for instructions to put behind
 /// branches, where most have nothing, and jumps where a function ends with a call. A fortieth of
-/// the program. Other targets take no notice.
-const SMALL_MIPS: [&str; 3] = [
+/// the program. Divisions by zero need no trap where Rust has looked for them before. Other targets
+/// take no notice.
+const SMALL_MIPS: [&str; 4] = [
+    "-mno-check-zero-division",
     "-disable-mips-df-forward-search=false",
     "-disable-mips-df-succbb-search=false",
     "-mips-tail-calls",

@@ -4,18 +4,31 @@
 //! a GCC is left out or replaced. `cargo cross build` names zig in the environment of cargo, and a
 //! linker for each target: a link to this program, whose name tells the target. A process of such a
 //! name is a linker and nothing else.
+//!
+//! A static program is linked twice, which takes no second: zig makes the C library and says how it
+//! links (`-v`), and its lld does that again with what zig has no arguments for.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use crate::arch::{self, Arch};
 use crate::error::CrossError;
 
 const ZIG: &str = "FIRMWARE_CTD_ZIG";
+
+/// How zig compiles the C library that goes into a static program: for size, and without tables to
+/// unwind it, which nothing does. A fiftieth of the program. Without `-s` its panics would print a
+/// trace, which takes 40 KB.
+const SMALL_LIBRARY: [&str; 4] =
+    ["-Os", "-s", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"];
+
+/// What zig's lld can do and zig cannot ask it for: like functions stand beside each other, where
+/// gzip sees that they are alike (a sixtieth of a package), and those that are the same are one.
+const SMALL_LINK: [&str; 2] = ["--bp-compression-sort=function", "--icf=all"];
 
 /// What the names of linkers begin with; the architecture follows.
 const NAME: &str = "zig-for-";
@@ -54,34 +67,59 @@ pub(crate) fn wanted() -> Option<&'static Arch> {
     arch::find(program.file_name()?.to_str()?.strip_prefix(NAME)?).ok()
 }
 
-/// Becomes the linker: comes back only when it cannot be started.
-pub(crate) fn become_linker(arch: &Arch) -> CrossError {
-    let Some(zig) = std::env::var_os(ZIG) else {
-        return CrossError::Usage(format!(
-            "{NAME}{} links for `cargo cross build` only",
-            arch.name
-        ));
-    };
+/// Links for `arch` what the arguments of this process name.
+pub(crate) fn link(arch: &Arch) -> Result<ExitCode, CrossError> {
+    let zig = std::env::var_os(ZIG).ok_or_else(|| {
+        CrossError::Usage(format!("{NAME}{} links for `cargo cross build` only", arch.name))
+    })?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let given = |name: &str| arguments.iter().any(|it| it == name);
     let mut command = Command::new(&zig);
     command.args(["cc", "-target", arch.zig]).arg(format!("-mcpu={}", arch.cpu));
     // Zig links musl statically unless told otherwise; rustc says when it wants that.
-    let is_static = std::env::args_os().any(|it| it == "-static" || it == "-static-pie");
-    command.args((!is_static).then_some("-dynamic"));
-    command.args(std::env::args_os().skip(1).filter_map(translate));
-    let error = command.exec();
+    if !given("-static") && !given("-static-pie") {
+        command.arg("-dynamic").args(arguments.iter().filter_map(translate));
+        return Err(CrossError::Missing(format!("{}: {}", zig.display(), command.exec())));
+    }
+    command.args(SMALL_LIBRARY).arg("-v");
+    command.args(arguments.iter().filter(|it| !is_strip(it)).filter_map(translate));
+    let cc = command.output().map_err(|error| missing(&zig, &error))?;
+    let said = String::from_utf8_lossy(&cc.stderr);
+    if !cc.status.success() {
+        return Err(CrossError::Failed(said.into_owned()));
+    }
+    let how = lld_arguments(&said, arguments.iter().any(is_strip))
+        .ok_or_else(|| CrossError::Failed(format!("zig does not say how it links: {said}")))?;
+    let lld = Command::new(&zig).arg("ld.lld").args(how).args(SMALL_LINK).status();
+    let code = lld.map_err(|error| missing(&zig, &error))?.code();
+    Ok(code.and_then(|it| u8::try_from(it).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn missing(zig: &OsStr, error: &std::io::Error) -> CrossError {
     CrossError::Missing(format!("{}: {error}", zig.display()))
 }
 
+/// Whether rustc wants symbols left out.
+fn is_strip(argument: &OsString) -> bool {
+    argument == "-Wl,--strip-all" || argument == "-Wl,--strip-debug"
+}
+
+/// The arguments that zig gave lld, as `zig cc -v` prints them: in one line, with spaces between.
+fn lld_arguments(said: &str, strip: bool) -> Option<Vec<&str>> {
+    let line = said.lines().rev().find_map(|it| it.strip_prefix("ld.lld "))?;
+    Some(line.split(' ').filter(|it| *it != "-s" || strip).collect())
+}
+
 /// An argument that rustc has for GCC, as zig wants it.
-fn translate(argument: OsString) -> Option<OsString> {
+fn translate(argument: &OsString) -> Option<OsString> {
     let text = argument.to_string_lossy();
     let of_gcc = matches!(&*text, "-lgcc_eh" | "-lgcc" | "-m32" | "-m64");
     if text == "-lgcc_s" {
         Some("-lunwind".into())
-    } else if of_gcc || text.starts_with("-march=") || is_start_file(&argument) {
+    } else if of_gcc || text.starts_with("-march=") || is_start_file(argument) {
         None
     } else {
-        Some(argument)
+        Some(argument.clone())
     }
 }
 
@@ -95,7 +133,7 @@ fn is_start_file(argument: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{prepare, translate, variable, wanted};
+    use super::{lld_arguments, prepare, translate, variable, wanted};
     use crate::arch::{ARCHES, Arch};
     use std::path::Path;
     use std::process::Command;
@@ -103,12 +141,20 @@ mod tests {
     #[test]
     fn what_is_gccs_is_left_out_or_replaced() {
         for gone in ["/x/crt1.o", "crtbeginT.o", "Scrt1.o", "-lgcc", "-m32", "-march=mips32r2"] {
-            assert_eq!(translate(gone.into()), None, "{gone}");
+            assert_eq!(translate(&gone.into()), None, "{gone}");
         }
-        assert_eq!(translate("-lgcc_s".into()), Some("-lunwind".into()));
+        assert_eq!(translate(&"-lgcc_s".into()), Some("-lunwind".into()));
         for kept in ["a.o", "-lc", "-static", "-Wl,--gc-sections", "x/crt.rcgu.o"] {
-            assert_eq!(translate(kept.into()), Some(kept.into()));
+            assert_eq!(translate(&kept.into()), Some(kept.into()));
         }
+    }
+
+    #[test]
+    fn zigs_last_word_is_how_it_links() {
+        let said = "warning: ld.lld -s\nld.lld --first -s -o x\nld.lld -O2 -s -o /x/y a.o\n";
+        assert_eq!(lld_arguments(said, true).unwrap(), ["-O2", "-s", "-o", "/x/y", "a.o"]);
+        assert_eq!(lld_arguments(said, false).unwrap(), ["-O2", "-o", "/x/y", "a.o"]);
+        assert_eq!(lld_arguments("warning: ld.lld -s\n", true), None);
     }
 
     #[test]

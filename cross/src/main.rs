@@ -86,7 +86,7 @@ enum Action {
 
 fn main() -> ExitCode {
     if let Some(arch) = link::wanted() {
-        return failed(&link::become_linker(arch));
+        return link::link(arch).unwrap_or_else(|error| failed(&error));
     }
     match parse(Parser::from_env()).and_then(act) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use flate2::{Compression, GzBuilder};
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::error::CrossError;
@@ -70,13 +70,15 @@ pub(super) fn tar(files: &[(&str, &[u8])], epoch: u64) -> Result<Vec<u8>, CrossE
     writer.end()
 }
 
-/// `bytes` as `gzip -9n`.
+/// `bytes` in a gzip file with the header of `gzip -9n`. Takes seconds for what would take
+/// a fraction of one, and a twenty-fifth less room: a router unpacks it as fast.
 pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>, CrossError> {
-    const UNIX: u8 = 3;
-    let mut encoder =
-        GzBuilder::new().mtime(0).operating_system(UNIX).write(Vec::new(), Compression::best());
-    encoder.write_all(bytes)?;
-    Ok(encoder.finish()?)
+    // More rounds take longer and find hundreds of bytes.
+    const ROUNDS: NonZeroU64 = NonZeroU64::new(3).expect("is not zero");
+    let options = zopfli::Options { iteration_count: ROUNDS, ..zopfli::Options::default() };
+    let mut packed = Vec::new();
+    zopfli::compress(options, zopfli::Format::Gzip, bytes, &mut packed)?;
+    Ok(packed)
 }
 
 /// The member `name` (without `./`) of a tar file in a gzip file.

@@ -10,8 +10,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
-use super::sys;
-
 /// Another program's socket for destroys, with what waits in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
@@ -36,7 +34,7 @@ const LINE: usize = 256;
 ///
 /// What reading the file gives.
 pub fn fullest(own: impl AsFd) -> io::Result<Option<Listener>> {
-    let own = sys::inode(own.as_fd())?;
+    let own = nix::sys::stat::fstat(own)?.st_ino;
     let mut file = File::open("/proc/net/netlink")?;
     let (mut line, mut len) = ([0; LINE], 0);
     let mut part = [0; 1024];

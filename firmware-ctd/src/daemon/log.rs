@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use log::{Level, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::sys;
 use crate::config::{self, LogTarget};
 
 /// Longest line, in bytes, with its head and its line break.
@@ -72,7 +73,7 @@ pub struct InWords<'e>(pub &'e std::io::Error);
 impl fmt::Display for InWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.raw_os_error() {
-            Some(errno) => f.write_str(nix::errno::Errno::from_raw(errno).desc()),
+            Some(errno) => f.write_str(sys::error_words(errno, &mut [0; 128])),
             None => self.0.kind().fmt(f),
         }
     }

@@ -180,6 +180,14 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// What the C library calls an error of the system; no words where it does not know it.
+pub fn error_words(errno: i32, room: &mut [u8; 128]) -> &str {
+    // SAFETY: the library writes at most so many bytes, which are ours.
+    unsafe { libc::strerror_r(errno, room.as_mut_ptr().cast(), room.len()) };
+    let text = std::ffi::CStr::from_bytes_until_nul(room).unwrap_or_default();
+    text.to_str().unwrap_or_default()
+}
+
 /// Whether the kernel has been told that its wall clock is right (`STA_UNSYNC` of adjtimex(2)).
 #[must_use]
 pub fn clock_is_synchronised() -> bool {
@@ -239,35 +247,38 @@ pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
     const RMEM_ALLOC: usize = 0;
     const RCVBUF: usize = 1;
     const DROPS: usize = 8;
-    let mut values = [0_u32; 9];
-    let mut len = libc::socklen_t::try_from(size_of_val(&values)).unwrap_or(0);
-    // SAFETY: the kernel writes at most `len` bytes to `values`.
+    let mut values = [0; 9 * size_of::<u32>()];
+    let values = option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut values)?;
+    let value = |index| u32_at(values, size_of::<u32>() * index).unwrap_or(0);
+    Ok(SocketMemory {
+        receive_queued: value(RMEM_ALLOC),
+        receive_buffer: value(RCVBUF),
+        drops: value(DROPS),
+    })
+}
+
+/// A socket's option, as many bytes as the kernel has of it.
+fn option<'v>(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &'v mut [u8],
+) -> io::Result<&'v [u8]> {
+    let mut len = libc::socklen_t::try_from(value.len()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `len` bytes to `value`.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            values.as_mut_ptr().cast(),
-            &raw mut len,
-        )
+        let value = value.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut len)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(SocketMemory {
-        receive_queued: values[RMEM_ALLOC],
-        receive_buffer: values[RCVBUF],
-        drops: values[DROPS],
-    })
+    Ok(value.get(..len as usize).unwrap_or_default())
 }
 
-/// The number of a descriptor's inode.
-///
-/// # Errors
-///
-/// What fstat(2) says.
-pub fn inode(file: BorrowedFd<'_>) -> io::Result<u64> {
-    Ok(nix::sys::stat::fstat(file)?.st_ino)
+/// Four bytes of what the kernel wrote, in its order.
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    bytes.get(offset..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
 /// Bytes of a TCP connection that its peer has not acknowledged (`SIOCOUTQ`).
@@ -290,21 +301,8 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
 #[must_use]
 pub fn offered_window(socket: BorrowedFd<'_>) -> Option<u32> {
     const SND_WND: usize = 228;
-    let mut info = [0_u8; 256];
-    let mut len = libc::socklen_t::try_from(info.len()).unwrap_or(0);
-    // SAFETY: the kernel writes at most `len` bytes to `info`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    let told = result == 0 && len as usize >= SND_WND + 4;
-    let bytes = info[SND_WND..].first_chunk().filter(|_| told)?;
-    Some(u32::from_ne_bytes(*bytes))
+    let mut info = [0; 256];
+    u32_at(option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?, SND_WND)
 }
 
 /// Room for many datagrams, received by one system call.

@@ -70,7 +70,7 @@ impl EventLoop<'_> {
         let flags = if held { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
         let mut event = EpollEvent::new(flags, token::DESTROY);
         if let Err(error) = self.outer.modify(&self.edge.destroy, &mut event) {
-            limited!(LIMIT, log::Level::Warn, "epoll: {error}");
+            limited!(LIMIT, log::Level::Warn, "epoll: {}", InWords(&error.into()));
         }
         match self.pressure.state() {
             State::Open => limited!(LIMIT, log::Level::Info, "sinks take records again"),

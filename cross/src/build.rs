@@ -94,7 +94,7 @@ impl Tools {
         if self.rust.library() == Library::Source {
             match profile {
                 Profile::Release => cargo
-                    .args(SMALL_EDGE)
+                    .args(SMALL_EDGE.iter().flat_map(|it| ["--config", it]))
                     .args(["-Zbuild-std=std,panic_abort"])
                     .args(["-Zbuild-std-features=optimize_for_size,compiler-builtins-mem"]),
                 // The feed's own library is built as Rust builds it.
@@ -107,11 +107,13 @@ impl Tools {
 }
 
 /// Boards have less room than time: all but the core is compiled for size alone. It takes 20 KB
-/// more of stack.
-const SMALL_EDGE: [&str; 4] = [
-    "--config",
+/// more of stack. Copies of memory are of every event. `std` gets larger by 40 KB that way: what it
+/// does not inline brings in more.
+const SMALL_EDGE: [&str; 5] = [
     r#"profile.release.package.firmware-ctd.opt-level="z""#,
-    "--config",
+    r#"profile.release.package."*".opt-level="z""#,
+    r#"profile.release.package.std.opt-level="s""#,
+    "profile.release.package.compiler_builtins.opt-level=3",
     "profile.release.package.firmware-ctd.strip=true",
 ];
 

@@ -17,6 +17,7 @@ pub mod listeners;
 pub mod log;
 mod losses;
 pub mod netlink;
+pub mod output;
 mod relay;
 pub mod restore;
 pub mod selftest;
@@ -35,6 +36,7 @@ use nix::sys::signal::{SigSet, Signal as UnixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 pub use command::{events, flows, selftest, status};
+pub use output::print;
 
 use crate::config::{self, Config, Groups};
 use crate::engine::{Engine, EventPath, Settings, Sizes};

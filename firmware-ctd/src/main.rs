@@ -34,14 +34,7 @@ fn act(action: &Action) -> u8 {
         Action::CheckpointShow { file, json } => daemon::checkpoint::show::show(file, *json),
         Action::CheckpointVerify { file } => daemon::checkpoint::show::verify(file),
         Action::Selftest { json } => daemon::selftest(*json),
-        Action::Version => print(cli::VERSION),
-        Action::Help(topic) => print(topic.help()),
-    }
-}
-
-fn print(text: &str) -> u8 {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => exit::OK,
-        Err(_) => exit::IO,
+        Action::Version => daemon::print(cli::VERSION),
+        Action::Help(topic) => daemon::print(topic.help()),
     }
 }

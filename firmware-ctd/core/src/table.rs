@@ -182,8 +182,10 @@ impl<'m> FlowTable<'m> {
         if !is_equal(&self.mem[at + head::SRC..], key.first()) {
             return false;
         }
-        let addresses = self.mem[at + head::ADDRESSES];
-        addresses == 0 || is_equal(&self.mem[self.layout.cell(addresses)..], key.rest())
+        match (self.mem[at + head::ADDRESSES], key.rest()) {
+            (0, _) | (_, None) => true,
+            (addresses, Some(rest)) => is_equal(&self.mem[self.layout.cell(addresses)..], rest),
+        }
     }
 
     /// Puts in a flow that has nothing but its key; it stands before older ones with this key.
@@ -201,11 +203,11 @@ impl<'m> FlowTable<'m> {
         let at = self.layout.cell(head_ref);
         self.mem[at + head::SRC..=at + head::KIND].copy_from_slice(key.first());
         self.mem[at + head::BODY] = body_ref;
-        if key.is_ipv6() {
+        if let Some(rest) = key.rest() {
             let addresses = self.take_cell();
             self.mem[at + head::ADDRESSES] = addresses;
             let to = self.layout.cell(addresses);
-            self.mem[to..to + 6].copy_from_slice(key.rest());
+            self.mem[to..to + 6].copy_from_slice(rest);
         }
         let bucket = self.layout.bucket(self.layout.bucket_of(key.hash()));
         self.mem[at + head::NEXT] = self.mem[bucket];

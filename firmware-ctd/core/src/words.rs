@@ -55,7 +55,7 @@ pub const fn divide(value: u64, by: u32) -> (u64, u32) {
     }
 }
 
-#[inline]
+#[inline(never)]
 const fn divide_in_steps(value: u64, by: u32) -> (u64, u32) {
     let [low, high] = halves(value);
     // A rest has twenty bits at most: there is room for twelve more each time.

@@ -1,7 +1,8 @@
 //! Every section and key of the configuration, once.
 //!
 //! Reading, checking, the defaults, the reference in the README and what a reload can apply all
-//! come from [`SCHEMA`]. Defaults are text, read as an untyped front-end's values are.
+//! come from [`SCHEMA`]. Defaults are text, read as an untyped front-end's values are. Explanations
+//! are for the README and the default file: a router's program is built without them.
 
 mod keys;
 
@@ -23,7 +24,7 @@ pub struct Section {
     pub name: &'static str,
     /// The value of `type`, for a section that may stand several times (`[[sink]]`).
     pub variant: Option<&'static str>,
-    /// One line of explanation.
+    /// One line of explanation; empty without the feature `reference`.
     pub help: &'static str,
     /// Its keys.
     pub keys: &'static [Key],
@@ -50,7 +51,7 @@ pub struct Key {
     pub default: &'static str,
     /// Whether a reload (SIGHUP) applies a change; otherwise a restart does.
     pub live: bool,
-    /// One line of explanation.
+    /// One line of explanation; empty without the feature `reference`.
     pub help: &'static str,
     slot: fn(&mut Config, usize) -> Option<Slot<'_>>,
 }

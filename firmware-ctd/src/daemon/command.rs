@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::output::{print, to_output};
 use super::selftest::{self, Finding};
 use crate::cli::Format;
 use crate::engine::EventPath;
@@ -54,7 +55,6 @@ fn ask(socket: &Path, question: &str) -> u8 {
     };
     match converse(stream, question) {
         Ok(code) => code,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
         Err(error) => fail(exit::IO, &format!("the daemon's answer broke off: {error}")),
     }
 }
@@ -67,8 +67,7 @@ fn converse(mut stream: UnixStream, question: &str) -> io::Result<u8> {
     answer.read_line(&mut first)?;
     let first = first.trim_end();
     if first == "ok" {
-        let mut out = io::stdout().lock();
-        copy(&mut answer, &mut out)?;
+        to_output(|out| copy(&mut answer, out))?;
         return Ok(exit::OK);
     }
     let refusal = first.strip_prefix("error ").and_then(|rest| rest.split_once(' '));
@@ -82,7 +81,7 @@ fn converse(mut stream: UnixStream, question: &str) -> io::Result<u8> {
 }
 
 /// Copies what comes as it comes.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+fn copy(from: &mut impl Read, to: &mut dyn Write) -> io::Result<()> {
     let mut buffer = [0; 8192];
     loop {
         let count = match from.read(&mut buffer) {
@@ -125,10 +124,9 @@ pub fn selftest(json: bool) -> u8 {
         Err(error) => return fail(code_of(&error), &explain(&error)),
     };
     let text = if json { finding_json(&finding) } else { finding_text(&finding) };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => exit::IO,
-        _ if finding.events == EventPath::Reliable => exit::OK,
-        _ => exit::UNAVAILABLE,
+    match print(&text) {
+        exit::OK if finding.events != EventPath::Reliable => exit::UNAVAILABLE,
+        code => code,
     }
 }
 

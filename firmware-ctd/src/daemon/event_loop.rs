@@ -17,6 +17,7 @@ mod hold;
 mod nap;
 mod settings;
 mod takeover;
+mod watch;
 
 pub use settings::tell_setting;
 
@@ -29,12 +30,12 @@ use super::checkpoint::Checkpoints;
 use super::control::{Control, FIRST_CLIENT};
 use super::dying::{self, DUMP_BYTES};
 use super::log::RateLimit;
-use super::netlink::{EventSocket, RequestSocket};
+use super::netlink::{EventSocket, RequestSocket, SocketMemory};
 use super::relay::Relay;
 use super::shared::BATCH;
 use super::sink::Sinks;
 use super::status::{EdgeFacts, Facts};
-use super::sys::{Batch, SocketMemory};
+use super::sys::Batch;
 use super::{clock, listeners, log as log_backend};
 use crate::config::Config;
 use crate::engine::{Engine, EventPath, Output, Source};
@@ -93,8 +94,9 @@ pub struct EventLoop<'m> {
     facts: EdgeFacts,
     /// Everything but the event sockets.
     inner: Epoll,
-    /// The inner one and the event sockets.
+    /// The inner one and, unless they are looked at without being told, the event sockets.
     outer: Epoll,
+    watching: watch::Watching,
     batches: Batches,
     /// The process that reads the dump under way, if one does.
     relay: Option<Relay>,
@@ -145,8 +147,6 @@ impl<'m> EventLoop<'m> {
         inner.add(&edge.signals, input(token::SIGNAL))?;
         inner.add(edge.control.listener(), input(token::LISTENER))?;
         outer.add(&inner.0, input(token::INNER))?;
-        outer.add(&edge.state, input(token::STATE))?;
-        outer.add(&edge.destroy, input(token::DESTROY))?;
         if let Some(checkpoints) = &edge.checkpoints {
             checkpoints.watch(&inner)?;
         }
@@ -159,6 +159,7 @@ impl<'m> EventLoop<'m> {
             facts,
             inner,
             outer,
+            watching: watch::Watching::default(),
             batches: Batches { state, destroy, dump: Batch::new(1, DUMP_BYTES)? },
             relay: None,
             relays: Relay::is_worth_it(),
@@ -255,6 +256,7 @@ impl<'m> EventLoop<'m> {
         let timeout = wait.map_or(EpollTimeout::NONE, |wait| {
             EpollTimeout::from(u16::try_from(wait.as_millis_ceil()).unwrap_or(u16::MAX))
         });
+        self.watch_events(napping.is_some())?;
         let epoll = if napping.is_some() { &self.inner } else { &self.outer };
         let mut events = [EpollEvent::empty(); 8];
         let count = match epoll.wait(&mut events, timeout) {

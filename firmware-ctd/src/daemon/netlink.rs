@@ -16,7 +16,7 @@ use netlink_sys::constants::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
-use super::sys::{self, Batch, SocketMemory};
+use super::sys::{self, Batch};
 use crate::wire::{Full, Messages, RawMessage, Writer};
 
 /// Groups of `enum nfnetlink_groups`.
@@ -27,6 +27,17 @@ pub mod group {
     pub const UPDATE: u32 = 2;
     /// `NFNLGRP_CONNTRACK_DESTROY`
     pub const DESTROY: u32 = 3;
+}
+
+/// How full a socket's receive queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketMemory {
+    /// Bytes in the receive queue, as the kernel counts them.
+    pub receive_queued: u32,
+    /// Limit of the receive queue.
+    pub receive_buffer: u32,
+    /// Deliveries that found no room.
+    pub drops: u32,
 }
 
 /// A socket that hears conntrack events.
@@ -92,7 +103,15 @@ impl EventSocket {
     ///
     /// What getsockopt(2) says.
     pub fn memory(&self) -> io::Result<SocketMemory> {
-        sys::socket_memory(self.as_fd())
+        // `SK_MEMINFO_*` of `include/uapi/linux/sock_diag.h`.
+        let mut values = [0; 9];
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+        match sys::socket_option(self.as_fd(), level, name, &mut values)? {
+            &[receive_queued, receive_buffer, _, _, _, _, _, _, drops, ..] => {
+                Ok(SocketMemory { receive_queued, receive_buffer, drops })
+            }
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 

@@ -189,13 +189,24 @@ pub fn error_words(errno: i32, room: &mut [u8; 128]) -> &str {
 }
 
 /// Whether the kernel has been told that its wall clock is right (`STA_UNSYNC` of adjtimex(2)).
+///
+/// The C library's call makes wide times of narrow ones on 32-bit machines, which takes 1.6 KB.
 #[must_use]
 pub fn clock_is_synchronised() -> bool {
-    // SAFETY: all zero is a valid `timex`, which asks for nothing to be changed; the kernel fills it.
-    unsafe {
-        let mut timex: libc::timex = std::mem::zeroed();
-        libc::adjtimex(&raw mut timex) >= 0 && timex.status & libc::STA_UNSYNC == 0
-    }
+    // `struct timex`: `status` comes after `modes` and four times, each in a word.
+    const STATUS: usize = 5;
+    let mut timex: [libc::c_long; 64] = [0; 64];
+    // SAFETY: all zero asks for nothing to be changed; the kernel fills less than it has room for.
+    let state = unsafe { libc::syscall(libc::SYS_adjtimex, timex.as_mut_ptr()) };
+    let status = timex[STATUS].to_ne_bytes().first_chunk().copied().map_or(0, i32::from_ne_bytes);
+    state >= 0 && status & libc::STA_UNSYNC == 0
+}
+
+/// Standard output, without the buffer and the lock that std puts around it.
+#[must_use]
+pub fn standard_output() -> BorrowedFd<'static> {
+    // SAFETY: nothing in this program closes it.
+    unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) }
 }
 
 /// Fills `bytes` with random ones without waiting until the kernel has enough of them.
@@ -227,44 +238,17 @@ pub fn exit_at_once(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// `SK_MEMINFO_*` of a socket, as far as it is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketMemory {
-    /// Bytes in the receive queue, as the kernel counts them.
-    pub receive_queued: u32,
-    /// Limit of the receive queue.
-    pub receive_buffer: u32,
-    /// Deliveries that found no room.
-    pub drops: u32,
-}
-
-/// Asks for `SO_MEMINFO` (`include/uapi/linux/sock_diag.h`).
+/// A socket's option: the whole words that the kernel wrote of it.
 ///
 /// # Errors
-///
 /// What getsockopt(2) says.
-pub fn socket_memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
-    const RMEM_ALLOC: usize = 0;
-    const RCVBUF: usize = 1;
-    const DROPS: usize = 8;
-    let mut values = [0; 9 * size_of::<u32>()];
-    let values = option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut values)?;
-    let value = |index| u32_at(values, size_of::<u32>() * index).unwrap_or(0);
-    Ok(SocketMemory {
-        receive_queued: value(RMEM_ALLOC),
-        receive_buffer: value(RCVBUF),
-        drops: value(DROPS),
-    })
-}
-
-/// A socket's option, as many bytes as the kernel has of it.
-fn option<'v>(
+pub fn socket_option<'v>(
     socket: BorrowedFd<'_>,
     level: i32,
     name: i32,
-    value: &'v mut [u8],
-) -> io::Result<&'v [u8]> {
-    let mut len = libc::socklen_t::try_from(value.len()).unwrap_or(0);
+    value: &'v mut [u32],
+) -> io::Result<&'v [u32]> {
+    let mut len = libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0);
     // SAFETY: the kernel writes at most `len` bytes to `value`.
     let result = unsafe {
         let value = value.as_mut_ptr().cast();
@@ -273,12 +257,7 @@ fn option<'v>(
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(value.get(..len as usize).unwrap_or_default())
-}
-
-/// Four bytes of what the kernel wrote, in its order.
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes.get(offset..)?.first_chunk().copied().map(u32::from_ne_bytes)
+    Ok(value.get(..len as usize / size_of::<u32>()).unwrap_or_default())
 }
 
 /// Bytes of a TCP connection that its peer has not acknowledged (`SIOCOUTQ`).
@@ -294,15 +273,6 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     Ok(u32::try_from(bytes).unwrap_or(0))
-}
-
-/// The window that the peer of a TCP connection offers now; nothing where the kernel does not tell
-/// (before 5.4). `tcpi_snd_wnd` of `struct tcp_info`, `include/uapi/linux/tcp.h`.
-#[must_use]
-pub fn offered_window(socket: BorrowedFd<'_>) -> Option<u32> {
-    const SND_WND: usize = 228;
-    let mut info = [0; 256];
-    u32_at(option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?, SND_WND)
 }
 
 /// Room for many datagrams, received by one system call.

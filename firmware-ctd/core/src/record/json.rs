@@ -16,7 +16,7 @@ pub fn line(out: &mut Text<'_>, record: &Record) {
         out.str("\",\"cause\":\"");
         out.str(record.cause.name());
     }
-    out.str("\"");
+    out.byte(b'"');
     times(out, record);
     out.str(if record.orig.src.is_ipv6() {
         ",\"family\":\"ipv6\",\"proto\":\""
@@ -140,21 +140,21 @@ fn attributes(out: &mut Text<'_>, record: &Record) {
     }
     out.str(",\"status\":[");
     status(out, record.status);
-    out.str("]");
+    out.byte(b']');
     if let Some(state) = record.l4_state {
         out.str(",\"state\":\"");
         l4_state(out, record.orig.proto, state.state);
-        out.str("\"");
+        out.byte(b'"');
     }
     if let Some(helper) = &record.helper {
         out.str(",\"helper\":\"");
         out.escaped(helper.split(|&b| b == 0).next().unwrap_or_default());
-        out.str("\"");
+        out.byte(b'"');
     }
     if let Some(labels) = &record.labels {
         out.str(",\"labels\":\"");
         out.hex_bytes(&labels.0);
-        out.str("\"");
+        out.byte(b'"');
     }
     if record.inexact {
         out.str(",\"inexact\":true");
@@ -183,11 +183,14 @@ pub const STATUS_NAMES: [(u32, &str); 12] = [
 
 fn status(out: &mut Text<'_>, status: Status) {
     let mut first = true;
-    for (bits, name) in STATUS_NAMES {
+    for &(bits, name) in &STATUS_NAMES {
         if status.has(bits) {
-            out.str(if first { "\"" } else { ",\"" });
+            if !first {
+                out.byte(b',');
+            }
+            out.byte(b'"');
             out.str(name);
-            out.str("\"");
+            out.byte(b'"');
             first = false;
         }
     }

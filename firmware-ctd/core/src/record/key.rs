@@ -81,8 +81,8 @@ impl RecordKeys {
         hash.word(dst);
         hash.word(l4);
         hash.word(kind);
-        if key.is_ipv6() {
-            hash.words(key.rest());
+        if let Some(rest) = key.rest() {
+            hash.words(rest);
         }
         hash.word(first);
         hash.word(second);

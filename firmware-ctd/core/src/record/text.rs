@@ -2,6 +2,7 @@
 //! of every destroyed flow and `core::fmt` costs several times as much.
 
 use core::fmt;
+use core::mem::take;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::time::millis;
@@ -55,15 +56,38 @@ impl<'b> Text<'b> {
     }
 
     /// Appends bytes as they are, all or none.
-    #[inline]
+    ///
+    /// Texts here are short. `memcpy` takes twice as long for a few bytes: it is called, aligns
+    /// them, and copies what is left byte by byte. It would be put in here again if the loop did
+    /// not ask for room each time.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        match self.buffer.get_mut(self.len..self.len + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            None => self.cut = true,
+        if self.buffer.len() - self.len < bytes.len() {
+            self.cut = true;
+            return;
         }
+        let (mut room, mut rest) = (&mut self.buffer[self.len..], bytes);
+        while let Some((word, more)) = rest.split_first_chunk::<4>() {
+            let Some((to, more_room)) = take(&mut room).split_first_chunk_mut() else { return };
+            *to = *word;
+            (rest, room) = (more, more_room);
+        }
+        while let Some((&byte, more)) = rest.split_first() {
+            let Some((to, more_room)) = take(&mut room).split_first_mut() else { return };
+            *to = byte;
+            (rest, room) = (more, more_room);
+        }
+        self.len += bytes.len();
+    }
+
+    /// Appends what `write` puts into `N` bytes, if all of them are free; whether they were.
+    #[inline]
+    fn ahead<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) -> bool {
+        let room = self.buffer.get_mut(self.len..).and_then(|it| it.first_chunk_mut());
+        self.len += match room {
+            Some(room) => write(room),
+            None => return false,
+        };
+        true
     }
 
     /// Appends text as it is.
@@ -97,7 +121,10 @@ impl<'b> Text<'b> {
 
     /// Appends a number in decimal.
     pub fn number(&mut self, value: u64) {
-        self.digits(value, decimal_digits(value));
+        match u8::try_from(value) {
+            Ok(digit @ 0..10) => self.byte(b'0' + digit),
+            _ => self.digits(value, decimal_digits(value)),
+        }
     }
 
     /// Appends the last `count` digits of a number, two at a time.
@@ -126,11 +153,10 @@ impl<'b> Text<'b> {
 
     /// Appends 16 hexadecimal digits.
     pub fn hex64(&mut self, value: u64) {
-        let mut digits = [0; 16];
-        for (at, byte) in value.to_be_bytes().iter().enumerate() {
-            [digits[2 * at], digits[2 * at + 1]] = hex(*byte);
+        let Some(room) = self.room(16) else { return };
+        for (pair, byte) in room.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+            pair.copy_from_slice(&hex(byte));
         }
-        self.bytes(&digits);
     }
 
     /// Appends two hexadecimal digits for each byte.
@@ -149,16 +175,11 @@ impl<'b> Text<'b> {
     }
 
     fn ipv4(&mut self, address: Ipv4Addr) {
-        let mut text = [0; 16];
-        let mut at = 0;
-        for octet in address.octets() {
-            let [first, second, third, len] = OCTETS[usize::from(octet)];
-            [text[at], text[at + 1], text[at + 2]] = [first, second, third];
-            at += usize::from(len);
-            text[at] = b'.';
-            at += 1;
+        if !self.ahead(|room| put_ipv4(address, room)) {
+            let mut text = [0; IPV4_LEN];
+            let len = put_ipv4(address, &mut text);
+            self.bytes(&text[..len]);
         }
-        self.bytes(&text[..at - 1]);
     }
 
     fn ipv6(&mut self, address: Ipv6Addr) {
@@ -166,23 +187,11 @@ impl<'b> Text<'b> {
             self.str("::ffff:");
             return self.ipv4(v4);
         }
-        let groups = address.segments();
-        let zeros = longest_zeros(&groups);
-        // Each group with a colon behind it.
-        let mut room = [0; 40];
-        let mut text = Text::new(&mut room);
-        for (at, &group) in groups.iter().enumerate() {
-            if !zeros.contains(&at) {
-                text.group(group);
-                text.byte(b':');
-            } else if at == zeros.start {
-                text.str(if text.is_empty() { "::" } else { ":" });
-            }
+        if !self.ahead(|room| put_ipv6(address, room)) {
+            let mut text = [0; IPV6_LEN];
+            let len = put_ipv6(address, &mut text);
+            self.bytes(&text[..len]);
         }
-        if zeros.is_empty() || zeros.end < groups.len() {
-            text.truncate(text.len() - 1);
-        }
-        self.bytes(text.as_bytes());
     }
 
     /// Appends a group of an IPv6 address, without zeros in front.
@@ -233,6 +242,44 @@ impl fmt::Write for Text<'_> {
         self.str(text);
         if self.cut { Err(fmt::Error) } else { Ok(()) }
     }
+}
+
+/// Room for an IPv4 address, each number with a point behind it.
+const IPV4_LEN: usize = 16;
+/// Room for an IPv6 address, each group with a colon behind it.
+const IPV6_LEN: usize = 40;
+
+/// Puts an address at the beginning of `text`; how long it is there.
+fn put_ipv4(address: Ipv4Addr, text: &mut [u8; IPV4_LEN]) -> usize {
+    let mut at = 0;
+    for octet in address.octets() {
+        let [first, second, third, len] = OCTETS[usize::from(octet)];
+        [text[at], text[at + 1], text[at + 2]] = [first, second, third];
+        at += usize::from(len);
+        text[at] = b'.';
+        at += 1;
+    }
+    at - 1
+}
+
+/// Puts an address at the beginning of `text`; how long it is there.
+fn put_ipv6(address: Ipv6Addr, text: &mut [u8; IPV6_LEN]) -> usize {
+    let groups = address.segments();
+    let zeros = longest_zeros(&groups);
+    let mut text = Text::new(text);
+    for (at, &group) in groups.iter().enumerate() {
+        if !zeros.contains(&at) {
+            text.group(group);
+            text.byte(b':');
+        } else if at == zeros.start {
+            text.byte(b':');
+            if at == 0 {
+                text.byte(b':');
+            }
+        }
+    }
+    let last_colon = zeros.is_empty() || zeros.end < groups.len();
+    text.len() - usize::from(last_colon)
 }
 
 /// The longest run of two or more zero groups, the first of equals; empty at the end if none.
@@ -355,6 +402,49 @@ mod tests {
         text.str("x");
         assert!(!text.is_cut());
         assert_eq!(text.as_bytes(), b"ax");
+    }
+
+    /// All kinds of parts, each by itself.
+    fn parts(text: &mut Text<'_>, end: &mut Vec<usize>) {
+        let parts: [&dyn Fn(&mut Text<'_>); 8] = [
+            &|t| t.str("{\"a\":"),
+            &|t| t.number(7),
+            &|t| t.str("\"src\":\""),
+            &|t| t.address(Ipv4Addr::new(192, 0, 2, 255).into()),
+            &|t| t.hex64(u64::MAX - 1),
+            &|t| t.str("12345678"),
+            &|t| t.address(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 3, 4, 5, 6).into()),
+            &|t| t.number(u64::MAX),
+        ];
+        for part in parts {
+            part(text);
+            end.push(text.len());
+        }
+    }
+
+    #[test]
+    fn a_part_that_does_not_fit_is_left_out_whole_in_a_buffer_of_any_size() {
+        let (mut room, mut ends) = ([0; 256], Vec::new());
+        let mut all = Text::new(&mut room);
+        parts(&mut all, &mut ends);
+        let expected = "{\"a\":7\"src\":\"192.0.2.255fffffffffffffffe123456782001:db8:1:2:3:4:5:6\
+                        18446744073709551615";
+        assert_eq!(all.as_bytes(), expected.as_bytes());
+        for size in 0..=expected.len() {
+            let mut small = vec![b'!'; size];
+            let mut text = Text::new(&mut small);
+            let mut reached = Vec::new();
+            parts(&mut text, &mut reached);
+            // Up to the first that does not fit they are what they are with room.
+            let first = ends.iter().position(|&end| end > size).unwrap_or(ends.len());
+            assert_eq!(reached[..first], ends[..first], "{size} bytes");
+            let len = first.checked_sub(1).map_or(0, |last| ends[last]);
+            assert_eq!(text.as_bytes()[..len], expected.as_bytes()[..len], "{size} bytes");
+            assert_eq!(text.is_cut(), size < expected.len());
+            if let Some(&after) = reached.get(first) {
+                assert_eq!(after, len, "{size} bytes: nothing of the part that does not fit");
+            }
+        }
     }
 
     #[test]

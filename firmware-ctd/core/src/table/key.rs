@@ -18,7 +18,7 @@ const KIND_L4_SHIFT: u32 = 17;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     first: [u32; 4],
-    rest: [u32; 6],
+    rest: Option<[u32; 6]>,
     hash: u32,
 }
 
@@ -33,7 +33,7 @@ impl Key {
         match (orig.src, orig.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let first = [src.to_bits(), dst.to_bits(), l4, kind];
-                Self { first, rest: [0; 6], hash: hash_first(first, seed).finish32() }
+                Self { first, rest: None, hash: hash_first(first, seed).finish32() }
             }
             (src, dst) => {
                 Self::ipv6(words::of_address(src), words::of_address(dst), l4, kind, seed)
@@ -52,7 +52,7 @@ impl Key {
         let rest = [a, b, c, d, e, f];
         let mut hash = hash_first(first, seed);
         hash.words(&rest);
-        Self { first, rest, hash: hash.finish32() }
+        Self { first, rest: Some(rest), hash: hash.finish32() }
     }
 
     /// The keyed hash by which the table finds the flow.
@@ -69,18 +69,18 @@ impl Key {
         &self.first
     }
 
-    /// The words that stand in the cell of an IPv6 flow's addresses; all zero with IPv4.
+    /// The words that stand in the cell of an IPv6 flow's addresses; none with IPv4.
     #[inline]
     #[must_use]
-    pub const fn rest(&self) -> &[u32; 6] {
-        &self.rest
+    pub const fn rest(&self) -> Option<&[u32; 6]> {
+        self.rest.as_ref()
     }
 
     /// Whether the tuple is of IPv6.
     #[inline]
     #[must_use]
     pub const fn is_ipv6(&self) -> bool {
-        self.first[3] & KIND_IPV6 != 0
+        self.rest.is_some()
     }
 }
 

@@ -6,6 +6,13 @@ use crate::config::{Config, DEFAULT_SOCKET, FileSink, IpfixSink, Sink, SyslogSin
 use crate::retry;
 use crate::table::{MAX_CAPACITY, MIN_CAPACITY};
 
+/// An explanation, in programs that have them.
+macro_rules! help {
+    ($text:literal) => {
+        if cfg!(feature = "reference") { $text } else { "" }
+    };
+}
+
 const EVENT_GROUPS: &[&str] = &["new", "update", "destroy"];
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
 /// Values of `type` of a sink.
@@ -19,8 +26,10 @@ const SOCKET_PATH: usize = 107;
 /// Longest path of a file, in bytes, with room for what rotation appends.
 const FILE_PATH: usize = 1000;
 
-const RELIABLE: &str = "Hold records until they are delivered, in the kernel if need be; \
-                        otherwise the oldest give way when the queue is full.";
+const RELIABLE: &str = help!(
+    "Hold records until they are delivered, in the kernel if need be; otherwise the oldest give \
+     way when the queue is full."
+);
 
 const fn sink_type(names: &'static [&'static str], default: &'static str) -> Key {
     Key {
@@ -28,53 +37,76 @@ const fn sink_type(names: &'static [&'static str], default: &'static str) -> Key
         kind: Kind::Choice(names),
         default,
         live: false,
-        help: "The type of the sink; must be given.",
+        help: help!("The type of the sink; must be given."),
         slot: |_, _| None,
     }
 }
 
 /// All sections that this version knows.
 pub static SCHEMA: &[Section] = &[
-    Section { name: "kernel", variant: None, help: "The kernel's own settings.", keys: KERNEL },
-    Section { name: "events", variant: None, help: "How events are received.", keys: EVENTS },
-    Section { name: "table", variant: None, help: "The flow table.", keys: TABLE },
-    Section { name: "retry", variant: None, help: "Records that are owed to sinks.", keys: RETRY },
+    Section {
+        name: "kernel",
+        variant: None,
+        help: help!("The kernel's own settings."),
+        keys: KERNEL,
+    },
+    Section {
+        name: "events",
+        variant: None,
+        help: help!("How events are received."),
+        keys: EVENTS,
+    },
+    Section { name: "table", variant: None, help: help!("The flow table."), keys: TABLE },
+    Section {
+        name: "retry",
+        variant: None,
+        help: help!("Records that are owed to sinks."),
+        keys: RETRY,
+    },
     Section {
         name: "sink",
         variant: Some("file"),
-        help: "JSON lines into a file, one for each destroyed flow. At most 16 sinks; of several \
-               configuration files, the last that has a sink gives them all.",
+        help: help!(
+            "JSON lines into a file, one for each destroyed flow. At most 16 sinks; of several \
+               configuration files, the last that has a sink gives them all."
+        ),
         keys: FILE_SINK,
     },
     Section {
         name: "sink",
         variant: Some("unix"),
-        help: "JSON lines to one local program that connects to a Unix stream socket and answers \
-               \"ack N\" for the first N lines of its connection.",
+        help: help!(
+            "JSON lines to one local program that connects to a Unix stream socket and answers \
+               \"ack N\" for the first N lines of its connection."
+        ),
         keys: UNIX_SINK,
     },
     Section {
         name: "sink",
         variant: Some("syslog"),
-        help: "JSON lines to /dev/log, best effort: nobody says what arrived, but what is not \
-               taken at once is sent later.",
+        help: help!(
+            "JSON lines to /dev/log, best effort: nobody says what arrived, but what is not \
+               taken at once is sent later."
+        ),
         keys: SYSLOG_SINK,
     },
     Section {
         name: "sink",
         variant: Some("ipfix"),
-        help: "Flows to an IPFIX collector. By TCP, what the collector may not have read is sent \
-               again after a broken connection; UDP is best effort.",
+        help: help!(
+            "Flows to an IPFIX collector. By TCP, what the collector may not have read is sent \
+               again after a broken connection; UDP is best effort."
+        ),
         keys: IPFIX_SINK,
     },
     Section {
         name: "checkpoint",
         variant: None,
-        help: "Flows carried over a reboot. Off unless a directory is named.",
+        help: help!("Flows carried over a reboot. Off unless a directory is named."),
         keys: CHECKPOINT,
     },
-    Section { name: "control", variant: None, help: "The control socket.", keys: CONTROL },
-    Section { name: "log", variant: None, help: "The log.", keys: LOG },
+    Section { name: "control", variant: None, help: help!("The control socket."), keys: CONTROL },
+    Section { name: "log", variant: None, help: help!("The log."), keys: LOG },
 ];
 
 /// Sections that belong to the design and not to this version.
@@ -86,7 +118,7 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Directory(FILE_PATH),
         default: "",
         live: false,
-        help: "Where the two images lie, on storage that outlives a reboot.",
+        help: help!("Where the two images lie, on storage that outlives a reboot."),
         slot: |c, _| Some(Slot::Path(&mut c.checkpoint.directory)),
     },
     Key {
@@ -94,7 +126,9 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Number(0, 30 * 86_400),
         default: "3600",
         live: true,
-        help: "Between two saves there, if anything changed; 0 = only at the end and when asked.",
+        help: help!(
+            "Between two saves there, if anything changed; 0 = only at the end and when asked."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.interval_s)),
     },
     Key {
@@ -102,7 +136,7 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Number(0, 86_400),
         default: "300",
         live: true,
-        help: "Between two saves into memory, beside the control socket; 0 = none.",
+        help: help!("Between two saves into memory, beside the control socket; 0 = none."),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.live_interval_s)),
     },
     Key {
@@ -110,8 +144,10 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Size(64 << 10, 1 << 40),
         default: "4MiB",
         live: true,
-        help: "What saves by the interval may write in a day, counted in erase blocks; saves at \
-               the end and when asked are counted too, and are always made.",
+        help: help!(
+            "What saves by the interval may write in a day, counted in erase blocks; saves at \
+               the end and when asked are counted too, and are always made."
+        ),
         slot: |c, _| Some(Slot::U64(&mut c.checkpoint.flash_bytes_per_day)),
     },
     Key {
@@ -119,7 +155,7 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Size(512, 16 << 20),
         default: "64KiB",
         live: true,
-        help: "Size of an erase block of that storage.",
+        help: help!("Size of an erase block of that storage."),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.erase_block_bytes)),
     },
     Key {
@@ -127,7 +163,7 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Size(16 << 10, 256 << 20),
         default: "1MiB",
         live: true,
-        help: "Largest image; flows of later rules of keep are left out first.",
+        help: help!("Largest image; flows of later rules of keep are left out first."),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.max_bytes)),
     },
     Key {
@@ -135,7 +171,9 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Rules,
         default: "tcp-established,assured",
         live: true,
-        help: "Which flows are saved: those that meet one of the rules, the most valuable first.",
+        help: help!(
+            "Which flows are saved: those that meet one of the rules, the most valuable first."
+        ),
         slot: |c, _| Some(Slot::Keep(&mut c.checkpoint.keep)),
     },
     Key {
@@ -143,7 +181,7 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Flag,
         default: "true",
         live: false,
-        help: "Make the saved flows again in the kernel at the first start after a reboot.",
+        help: help!("Make the saved flows again in the kernel at the first start after a reboot."),
         slot: |c, _| Some(Slot::Flag(&mut c.checkpoint.restore)),
     },
     Key {
@@ -151,8 +189,10 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Number(10, 432_000),
         default: "900",
         live: false,
-        help: "Longest timeout of a restored flow until it has a packet: nobody knows how long \
-               the reboot took.",
+        help: help!(
+            "Longest timeout of a restored flow until it has a packet: nobody knows how long \
+               the reboot took."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.timeout_cap_s)),
     },
     Key {
@@ -160,8 +200,10 @@ const CHECKPOINT: &[Key] = &[
         kind: Kind::Number(0, 86_400),
         default: "30",
         live: true,
-        help: "Restored flows are deleted whose translated address is not this router's so long \
-               after a default route is there.",
+        help: help!(
+            "Restored flows are deleted whose translated address is not this router's so long \
+               after a default route is there."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.address_grace_s)),
     },
 ];
@@ -171,7 +213,7 @@ const KERNEL: &[Key] = &[Key {
     kind: Kind::Flag,
     default: "true",
     live: true,
-    help: "Switch on nf_conntrack_events, nf_conntrack_acct and nf_conntrack_timestamp.",
+    help: help!("Switch on nf_conntrack_events, nf_conntrack_acct and nf_conntrack_timestamp."),
     slot: |c, _| Some(Slot::Flag(&mut c.kernel.manage_sysctls)),
 }];
 
@@ -181,7 +223,9 @@ const EVENTS: &[Key] = &[
         kind: Kind::Flag,
         default: "true",
         live: true,
-        help: "The kernel keeps and repeats a destroy that did not fit into the receive buffer.",
+        help: help!(
+            "The kernel keeps and repeats a destroy that did not fit into the receive buffer."
+        ),
         slot: |c, _| Some(Slot::Flag(&mut c.events.reliable)),
     },
     Key {
@@ -189,7 +233,9 @@ const EVENTS: &[Key] = &[
         kind: Kind::Size(2048, 256 << 20),
         default: "512KiB",
         live: false,
-        help: "Receive buffer of each event socket; most of an event's share is kernel overhead.",
+        help: help!(
+            "Receive buffer of each event socket; most of an event's share is kernel overhead."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.events.receive_buffer_bytes)),
     },
     Key {
@@ -197,7 +243,7 @@ const EVENTS: &[Key] = &[
         kind: Kind::Number(0, 100),
         default: "5",
         live: true,
-        help: "Nap between two reads while events keep coming: fewer wake-ups; 0 = none.",
+        help: help!("Nap between two reads while events keep coming: fewer wake-ups; 0 = none."),
         slot: |c, _| Some(Slot::U32(&mut c.events.coalesce_ms)),
     },
     Key {
@@ -205,7 +251,7 @@ const EVENTS: &[Key] = &[
         kind: Kind::Choices(EVENT_GROUPS),
         default: "new update destroy",
         live: false,
-        help: "What is listened to; without new and update only dumps fill the table.",
+        help: help!("What is listened to; without new and update only dumps fill the table."),
         slot: |c, _| Some(Slot::Groups(&mut c.events.groups)),
     },
     Key {
@@ -213,7 +259,7 @@ const EVENTS: &[Key] = &[
         kind: Kind::Number(256, 1 << 20),
         default: "16384",
         live: false,
-        help: "Keys of recent destroys remembered, so that repeats are not counted twice.",
+        help: help!("Keys of recent destroys remembered, so that repeats are not counted twice."),
         slot: |c, _| Some(Slot::U32(&mut c.events.remember)),
     },
 ];
@@ -224,7 +270,7 @@ const TABLE: &[Key] = &[
         kind: Kind::Number(MIN_CAPACITY, MAX_CAPACITY),
         default: "16384",
         live: false,
-        help: "Flows that the table holds, counted in IPv4 flows.",
+        help: help!("Flows that the table holds, counted in IPv4 flows."),
         slot: |c, _| Some(Slot::U32(&mut c.table.capacity)),
     },
     Key {
@@ -232,8 +278,10 @@ const TABLE: &[Key] = &[
         kind: Kind::Number(0, MAX_CAPACITY),
         default: "0",
         live: false,
-        help: "Flows that may have labels, a helper, a master or sequence adjustments; \
-               0 = a sixteenth of the capacity, at least 16.",
+        help: help!(
+            "Flows that may have labels, a helper, a master or sequence adjustments; \
+               0 = a sixteenth of the capacity, at least 16."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.table.extensions)),
     },
     Key {
@@ -241,7 +289,7 @@ const TABLE: &[Key] = &[
         kind: Kind::Number(1, 86_400),
         default: "60",
         live: true,
-        help: "Seconds between two dumps that refresh counters and timeouts.",
+        help: help!("Seconds between two dumps that refresh counters and timeouts."),
         slot: |c, _| Some(Slot::U32(&mut c.table.refresh_s)),
     },
 ];
@@ -252,7 +300,9 @@ const RETRY: &[Key] = &[
         kind: Kind::Number(*retry::CAPACITIES.start(), *retry::CAPACITIES.end()),
         default: "1024",
         live: false,
-        help: "Records of destroyed flows held for sinks; each is held once for all of them.",
+        help: help!(
+            "Records of destroyed flows held for sinks; each is held once for all of them."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.retry.capacity)),
     },
     Key {
@@ -260,7 +310,7 @@ const RETRY: &[Key] = &[
         kind: Kind::Number(1, 3_600),
         default: "15",
         live: true,
-        help: "A sink that refused is tried again after a random share of so many seconds.",
+        help: help!("A sink that refused is tried again after a random share of so many seconds."),
         slot: |c, _| Some(Slot::U32(&mut c.retry.max_delay_s)),
     },
     Key {
@@ -268,8 +318,10 @@ const RETRY: &[Key] = &[
         kind: Kind::Choice(POLICIES),
         default: "hold",
         live: true,
-        help: "When a reliable sink keeps the queue full: leave destroys in the kernel, within \
-               the budget, or drop the oldest records and count them.",
+        help: help!(
+            "When a reliable sink keeps the queue full: leave destroys in the kernel, within \
+               the budget, or drop the oldest records and count them."
+        ),
         slot: |c, _| Some(Slot::WhenFull(&mut c.retry.when_full)),
     },
     Key {
@@ -277,8 +329,10 @@ const RETRY: &[Key] = &[
         kind: Kind::Number(1, 90),
         default: "10",
         live: true,
-        help: "Part of nf_conntrack_max that undelivered destroys may take in the kernel; beyond \
-               it, records are dropped and counted, so that new connections are never refused.",
+        help: help!(
+            "Part of nf_conntrack_max that undelivered destroys may take in the kernel; beyond \
+               it, records are dropped and counted, so that new connections are never refused."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.retry.dying_budget_percent)),
     },
     Key {
@@ -286,8 +340,10 @@ const RETRY: &[Key] = &[
         kind: Kind::Number(1, 3_600),
         default: "10",
         live: true,
-        help: "Seconds after which a worker that does nothing is taken for stuck: the kernel then \
-               keeps destroys no longer for it.",
+        help: help!(
+            "Seconds after which a worker that does nothing is taken for stuck: the kernel then \
+               keeps destroys no longer for it."
+        ),
         slot: |c, _| Some(Slot::U32(&mut c.retry.stall_s)),
     },
 ];
@@ -299,7 +355,7 @@ const FILE_SINK: &[Key] = &[
         kind: Kind::Path(FILE_PATH),
         default: "/tmp/firmware-ctd/flows.jsonl",
         live: false,
-        help: "The file; no two sinks may share one.",
+        help: help!("The file; no two sinks may share one."),
         slot: |c, i| file_sink(c, i).map(|s| Slot::Path(&mut s.path)),
     },
     Key {
@@ -307,7 +363,7 @@ const FILE_SINK: &[Key] = &[
         kind: Kind::Size(4096, 1 << 40),
         default: "1MiB",
         live: true,
-        help: "Size at which the file is rotated; at most twice that is on disk.",
+        help: help!("Size at which the file is rotated; at most twice that is on disk."),
         slot: |c, i| file_sink(c, i).map(|s| Slot::U64(&mut s.max_bytes)),
     },
     Key {
@@ -327,7 +383,7 @@ const UNIX_SINK: &[Key] = &[
         kind: Kind::Path(SOCKET_PATH),
         default: "/var/run/firmware-ctd.records",
         live: false,
-        help: "The socket.",
+        help: help!("The socket."),
         slot: |c, i| unix_sink(c, i).map(|s| Slot::Path(&mut s.path)),
     },
     Key {
@@ -347,7 +403,7 @@ const SYSLOG_SINK: &[Key] = &[
         kind: Kind::Flag,
         default: "false",
         live: true,
-        help: "Only false: nobody says what arrived.",
+        help: help!("Only false: nobody says what arrived."),
         slot: |c, i| syslog_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
     },
 ];
@@ -359,7 +415,7 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Endpoint,
         default: "127.0.0.1:4739",
         live: false,
-        help: "The collector; no two sinks may share one by the same transport.",
+        help: help!("The collector; no two sinks may share one by the same transport."),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Endpoint(&mut s.collector)),
     },
     Key {
@@ -367,7 +423,7 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Choice(TRANSPORTS),
         default: "tcp",
         live: false,
-        help: "How it is reached.",
+        help: help!("How it is reached."),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Transport(&mut s.transport)),
     },
     Key {
@@ -375,7 +431,7 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Flag,
         default: "true",
         live: true,
-        help: "As with a file; with UDP only false, which is then the default.",
+        help: help!("As with a file; with UDP only false, which is then the default."),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
     },
     Key {
@@ -383,8 +439,10 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Size(16 << 10, 16 << 20),
         default: "256KiB",
         live: false,
-        help: "With TCP, sent messages kept until the collector must have read them: at least the \
-               largest window that it offers.",
+        help: help!(
+            "With TCP, sent messages kept until the collector must have read them: at least the \
+               largest window that it offers."
+        ),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.replay_bytes)),
     },
     Key {
@@ -392,7 +450,9 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Number(1, 86_400),
         default: "600",
         live: true,
-        help: "Seconds between two sendings of templates (UDP) and of the exporter's counters.",
+        help: help!(
+            "Seconds between two sendings of templates (UDP) and of the exporter's counters."
+        ),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.template_refresh_s)),
     },
     Key {
@@ -400,7 +460,7 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Number(0, u32::MAX),
         default: "1",
         live: false,
-        help: "The observation domain: tells routers behind one address apart.",
+        help: help!("The observation domain: tells routers behind one address apart."),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.domain)),
     },
     Key {
@@ -408,8 +468,10 @@ const IPFIX_SINK: &[Key] = &[
         kind: Kind::Number(0, u32::MAX),
         default: "0",
         live: false,
-        help: "Private enterprise number under which zone (element 1) and mark (element 2) are \
-               exported; 0 = they are not.",
+        help: help!(
+            "Private enterprise number under which zone (element 1) and mark (element 2) are \
+               exported; 0 = they are not."
+        ),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.enterprise)),
     },
 ];
@@ -420,7 +482,7 @@ const CONTROL: &[Key] = &[
         kind: Kind::Path(SOCKET_PATH),
         default: DEFAULT_SOCKET,
         live: false,
-        help: "The Unix socket for status, flows and events.",
+        help: help!("The Unix socket for status, flows and events."),
         slot: |c, _| Some(Slot::Path(&mut c.control.socket)),
     },
     Key {
@@ -428,7 +490,7 @@ const CONTROL: &[Key] = &[
         kind: Kind::Number(1, 64),
         default: "8",
         live: false,
-        help: "Clients served at a time; one more is refused with a message.",
+        help: help!("Clients served at a time; one more is refused with a message."),
         slot: |c, _| Some(Slot::U32(&mut c.control.clients)),
     },
 ];
@@ -439,7 +501,7 @@ const LOG: &[Key] = &[
         kind: Kind::Choice(TARGETS),
         default: "stderr",
         live: true,
-        help: "Where lines go; syslog is /dev/log, and stderr while there is none.",
+        help: help!("Where lines go; syslog is /dev/log, and stderr while there is none."),
         slot: |c, _| Some(Slot::Target(&mut c.log.target)),
     },
     Key {
@@ -447,7 +509,7 @@ const LOG: &[Key] = &[
         kind: Kind::Choice(LEVELS),
         default: "info",
         live: true,
-        help: "The least important lines that are still written.",
+        help: help!("The least important lines that are still written."),
         slot: |c, _| Some(Slot::Level(&mut c.log.level)),
     },
 ];

@@ -1,11 +1,11 @@
 //! The command `checkpoint restore`: the flows of an image into the kernel, without the daemon.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::load::{self, Make, Source};
 use crate::config;
 use crate::daemon::command::{code_of, explain, fail};
+use crate::daemon::print;
 use crate::exit;
 use crate::restore::Tally;
 
@@ -51,8 +51,5 @@ pub fn restore(files: &[PathBuf], image: Option<&Path>) -> u8 {
         text += &format!(" {name} {count}");
     }
     text.push('\n');
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => exit::IO,
-        _ => exit::OK,
-    }
+    print(&text)
 }

@@ -9,6 +9,7 @@ use super::files;
 use super::load;
 use crate::checkpoint::{Facts, Fault, FaultKind, Reader, SavedExpect, SavedFlow, Summary};
 use crate::daemon::lines;
+use crate::daemon::output::{print, to_output};
 use crate::exit;
 use crate::record::text::Text;
 use crate::record::{Cause, Kind, Record, RecordKey, json};
@@ -18,7 +19,7 @@ use crate::time::NANOS_PER_MILLI;
 #[must_use]
 pub fn verify(path: &Path) -> u8 {
     match files::open(path) {
-        Ok(reader) => print(|out| out.write_all(verdict(&reader).as_bytes())),
+        Ok(reader) => print(&verdict(&reader)),
         Err(fault) => refuse(path, fault),
     }
 }
@@ -31,7 +32,7 @@ pub fn show(path: &Path, json: bool) -> u8 {
         Err(fault) => return refuse(path, fault),
     };
     let mut fault = None;
-    let code = print(|out| {
+    let printed = to_output(|out| {
         let facts = reader.facts();
         let directory = path.parent().unwrap_or(path);
         let ended = facts.orderly || load::mark_of(directory, facts).is_some();
@@ -67,16 +68,8 @@ pub fn show(path: &Path, json: bool) -> u8 {
         done
     });
     // The file has changed since it was verified.
+    let code = printed.map_or(exit::IO, |()| exit::OK);
     fault.map_or(code, |fault| refuse(path, fault))
-}
-
-/// Writes to standard output.
-fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> u8 {
-    let mut out = io::stdout().lock();
-    match write(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => exit::IO,
-        _ => exit::OK,
-    }
 }
 
 pub(super) fn refuse(path: &Path, fault: Fault) -> u8 {

@@ -1,11 +1,9 @@
 //! Leaving destroys in the kernel while sinks are behind, and measuring what that costs.
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
-
 use super::super::dying::count_dying;
 use super::super::log::{InWords, RateLimit};
 use super::super::sysctl::Setting;
-use super::{EventLoop, token};
+use super::EventLoop;
 use crate::limited;
 use crate::pressure::State;
 use crate::time::Now;
@@ -66,11 +64,8 @@ impl EventLoop<'_> {
 
     fn pressure_changed(&self) {
         static LIMIT: RateLimit = RateLimit::new(6, 60);
-        let held = matches!(self.pressure.state(), State::Held(_));
-        let flags = if held { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        let mut event = EpollEvent::new(flags, token::DESTROY);
-        if let Err(error) = self.outer.modify(&self.edge.destroy, &mut event) {
-            limited!(LIMIT, log::Level::Warn, "epoll: {}", InWords(&error.into()));
+        if let Err(error) = self.watch_destroys_anew() {
+            limited!(LIMIT, log::Level::Warn, "epoll: {}", InWords(&error));
         }
         match self.pressure.state() {
             State::Open => limited!(LIMIT, log::Level::Info, "sinks take records again"),

@@ -7,7 +7,7 @@
 //! stay nearly empty, and shrink when one fills to a quarter: so the rate decides. There are none
 //! with a small buffer, or while destroys find the buffer full.
 
-use super::super::sys::SocketMemory;
+use super::super::netlink::SocketMemory;
 use super::EventLoop;
 use crate::time::{Duration, Instant};
 

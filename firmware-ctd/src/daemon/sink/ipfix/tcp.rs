@@ -12,7 +12,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -256,7 +256,7 @@ impl TcpSink {
     fn look(&mut self) {
         static LIMIT: RateLimit = RateLimit::new(1, 600);
         let Connection::Made(stream) = &self.connection else { return };
-        let offered = sys::offered_window(stream.as_fd()).unwrap_or(self.replay_bytes);
+        let offered = offered_window(stream.as_fd()).unwrap_or(self.replay_bytes);
         self.window = self.window.max(offered);
         if self.window > self.most_unread() {
             let (target, window) = (&self.target, self.window);
@@ -394,4 +394,12 @@ impl Sink for TcpSink {
             connected,
         }
     }
+}
+/// The window that the peer of a TCP connection offers now; nothing where the kernel does not tell
+/// (before 5.4). `tcpi_snd_wnd` of `struct tcp_info`, `include/uapi/linux/tcp.h`.
+fn offered_window(socket: BorrowedFd<'_>) -> Option<u32> {
+    const SND_WND: usize = 57;
+    let mut info = [0; 64];
+    let info = sys::socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
+    info.get(SND_WND).copied()
 }

@@ -98,8 +98,9 @@ fn ask_everything(socket: &Path) -> Outcome {
 
 fn no_call_for_memory() -> Outcome {
     const EACH: u32 = 100_000;
+    // Refreshes that come seldom enough: one in the half second after a loss serves as its resync.
     let settings =
-        Settings { capacity: 2_000, refresh_s: 1, max_bytes: 1 << 20, ..Settings::default() };
+        Settings { capacity: 2_000, refresh_s: 3, max_bytes: 1 << 20, ..Settings::default() };
     let mut scene = Scene::new(&settings)?;
     let (pid, socket) = (scene.tested.worker()?, scene.tested.daemon.socket());
     let before = measure::memory(&[pid])?;

@@ -92,15 +92,19 @@ impl Tools {
         cargo.args(arches.iter().flat_map(|arch| ["--target", arch.rust]));
         cargo.args(["--profile", cargo_profile(profile)]);
         if self.rust.library() == Library::Source {
-            match profile {
-                Profile::Release => cargo
-                    .args(SMALL_EDGE.iter().flat_map(|it| ["--config", it]))
-                    .args(["-Zbuild-std=std,panic_abort"])
-                    .args(["-Zbuild-std-features=optimize_for_size,compiler-builtins-mem"]),
+            cargo.args(match profile {
+                Profile::Release => &[
+                    "-Zbuild-std=std,panic_abort",
+                    "-Zbuild-std-features=optimize_for_size,compiler-builtins-mem",
+                ][..],
                 // The feed's own library is built as Rust builds it.
-                Profile::Feed => cargo.args(["-Zbuild-std=std"]),
-                Profile::Test => cargo.args(["-Zbuild-std=std,test"]),
-            };
+                Profile::Feed => &["-Zbuild-std=std"],
+                Profile::Test => &["-Zbuild-std=std,test"],
+            });
+            if profile == Profile::Release {
+                cargo.args(SMALL_EDGE.iter().flat_map(|it| ["--config", it]));
+                link::with_small_library(&mut cargo);
+            }
         }
         Ok(cargo)
     }

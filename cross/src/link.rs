@@ -20,11 +20,12 @@ use crate::error::CrossError;
 
 const ZIG: &str = "FIRMWARE_CTD_ZIG";
 
-/// How zig compiles the C library that goes into a static program: for size, and without tables to
-/// unwind it, which nothing does. A fiftieth of the program. Without `-s` its panics would print a
-/// trace, which takes 40 KB.
-const SMALL_LIBRARY: [&str; 4] =
-    ["-Os", "-s", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"];
+/// Set where Rust's own functions copy memory, so that the C library's may be small and slow.
+const SMALL: &str = "FIRMWARE_CTD_SMALL_LIBRARY";
+
+/// How zig compiles the C library that goes into a static program: without tables to unwind it,
+/// which nothing does. Without `-s` its panics would print a trace, which takes 40 KB.
+const LIBRARY: [&str; 3] = ["-s", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"];
 
 /// What zig's lld can do and zig cannot ask it for: like functions stand beside each other, where
 /// gzip sees that they are alike (a sixtieth of a package), and those that are the same are one.
@@ -32,6 +33,12 @@ const SMALL_LINK: [&str; 2] = ["--bp-compression-sort=function", "--icf=all"];
 
 /// What the names of linkers begin with; the architecture follows.
 const NAME: &str = "zig-for-";
+
+/// Makes `cargo` link with a C library that is compiled for size, where a byte after the other is
+/// copied: for programs that have Rust's functions for that.
+pub(crate) fn with_small_library(cargo: &mut Command) {
+    cargo.env(SMALL, "1");
+}
 
 /// Makes `cargo` link through this program, with `zig`; the linkers lie in `directory`.
 pub(crate) fn prepare(
@@ -81,7 +88,8 @@ pub(crate) fn link(arch: &Arch) -> Result<ExitCode, CrossError> {
         command.arg("-dynamic").args(arguments.iter().filter_map(translate));
         return Err(CrossError::Missing(format!("{}: {}", zig.display(), command.exec())));
     }
-    command.args(SMALL_LIBRARY).arg("-v");
+    command.arg(if std::env::var_os(SMALL).is_some() { "-Os" } else { "-O2" });
+    command.args(LIBRARY).arg("-v");
     command.args(arguments.iter().filter(|it| !is_strip(it)).filter_map(translate));
     let cc = command.output().map_err(|error| missing(&zig, &error))?;
     let said = String::from_utf8_lossy(&cc.stderr);

@@ -32,7 +32,7 @@ const RUNNING: &str = "
     place=$(cat /tmp/place 2>/dev/null || echo /etc/firmware-ctd)
     sed -i \"s,^directory = .*,directory = '$place'  # there,\" /etc/firmware-ctd.toml
     firmware-ctd run -c /etc/firmware-ctd.toml 2>/tmp/log & daemon=$!
-    until firmware-ctd status >/dev/null 2>&1; do kill -0 $daemon; done
+    until firmware-ctd status -c /etc/firmware-ctd.toml >/dev/null 2>&1; do kill -0 $daemon; done
 ";
 
 /// The same with a daemon that runs, and what comes before it.
@@ -122,6 +122,43 @@ fn a_stop_has_saved_before_procd_is_asked_to_kill() {
          firmware-ctd checkpoint verify /etc/firmware-ctd/?.ckpt",
     );
     assert!(said.starts_with("kill\ngood: generation 1,"), "{said}");
+}
+
+/// The configuration names another socket than the usual one.
+const ELSEWHERE: &str =
+    r#"sed -i 's,^\[control\],&\nsocket = "/tmp/there.sock",' /etc/firmware-ctd.toml"#;
+
+#[test]
+fn a_stop_and_an_upgrade_ask_at_the_configured_socket() {
+    let said = running(
+        ELSEWHERE,
+        &format!(
+            "if firmware-ctd status 2>/dev/null; then exit 1; fi
+             /etc/init.d/firmware-ctd stop >/tmp/said
+             grep -q '^saved generation 1:' /tmp/said
+             {HOOKS}
+             NEED_IMAGE= CONF_BACKUP_LIST=0
+             hooks >/dev/null
+             cat /tmp/list"
+        ),
+    );
+    assert!(said.contains("/etc/firmware-ctd/") && said.contains(".ckpt"), "{said}");
+}
+
+#[test]
+fn a_stop_with_a_configuration_that_was_made_wrong_since_has_saved_too() {
+    running(
+        "",
+        &format!(
+            "echo 'wrong =' >>/etc/firmware-ctd.toml
+             /etc/init.d/firmware-ctd stop >/tmp/said
+             grep -q '^saved generation 1:' /tmp/said
+             {HOOKS}
+             NEED_IMAGE= CONF_BACKUP_LIST=0
+             hooks >/dev/null
+             grep -q ckpt /tmp/list"
+        ),
+    );
 }
 
 #[test]

@@ -32,15 +32,15 @@ pub enum Action {
     },
     /// Ask the daemon how it is.
     Status {
-        /// The daemon's control socket.
-        socket: PathBuf,
+        /// The daemon.
+        at: At,
         /// The form of the answer.
         format: Format,
     },
     /// Ask the daemon for its flow table.
     Flows {
-        /// The daemon's control socket.
-        socket: PathBuf,
+        /// The daemon.
+        at: At,
         /// JSON lines instead of text.
         json: bool,
         /// Without the bound on the number of lines.
@@ -50,15 +50,15 @@ pub enum Action {
     },
     /// Follow the daemon's events.
     Events {
-        /// The daemon's control socket.
-        socket: PathBuf,
+        /// The daemon.
+        at: At,
         /// JSON lines instead of text.
         json: bool,
     },
     /// Have the daemon save its flows.
     CheckpointSave {
-        /// The daemon's control socket.
-        socket: PathBuf,
+        /// The daemon.
+        at: At,
         /// How long to wait for it, in seconds.
         wait_s: u16,
     },
@@ -125,6 +125,15 @@ pub enum Topic {
     Selftest,
 }
 
+/// Where a daemon is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At this control socket.
+    Socket(PathBuf),
+    /// At the one of these configuration files, the later over the earlier.
+    Configured(Vec<PathBuf>),
+}
+
 /// What `--version` prints.
 pub const VERSION: &str = concat!("firmware-ctd ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -140,7 +149,18 @@ const COMMANDS: [(&str, Topic); 7] = [
 
 /// Options of all commands: name, short letter, and the commands that take it.
 const OPTIONS: [(&str, Option<char>, &[Topic]); 6] = [
-    ("config", Some('c'), &[Topic::Run, Topic::Validate, Topic::Checkpoint]),
+    (
+        "config",
+        Some('c'),
+        &[
+            Topic::Run,
+            Topic::Validate,
+            Topic::Status,
+            Topic::Flows,
+            Topic::Events,
+            Topic::Checkpoint,
+        ],
+    ),
     ("socket", Some('s'), &[Topic::Status, Topic::Flows, Topic::Events, Topic::Checkpoint]),
     ("wait", None, &[Topic::Checkpoint]),
     (
@@ -313,27 +333,42 @@ fn option(
 }
 
 impl Words {
-    fn action(self, topic: Topic) -> Result<Action, UsageError> {
+    /// The daemon that is meant.
+    fn at(&mut self, topic: Topic) -> Result<At, UsageError> {
+        let files = std::mem::take(&mut self.files);
+        match self.socket.take() {
+            Some(_) if !files.is_empty() => {
+                Err(wrong("choose one of --socket and --config", topic))
+            }
+            None if !files.is_empty() => Ok(At::Configured(files)),
+            socket => Ok(At::Socket(socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))),
+        }
+    }
+
+    fn action(mut self, topic: Topic) -> Result<Action, UsageError> {
         if topic == Topic::Checkpoint {
             return self.checkpoint();
         }
-        let Self { files, json, all, filter, .. } = self;
-        let format = match (json, self.prometheus) {
+        let format = match (self.json, self.prometheus) {
             (true, true) => return Err(wrong("choose one of --json and --prometheus", topic)),
             (true, false) => Format::Json,
             (false, true) => Format::Prometheus,
             (false, false) => Format::Text,
         };
-        let socket = self.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
+        match topic {
+            Topic::Run => return Ok(Action::Run { files: self.files }),
+            Topic::Validate => return Ok(Action::Validate { files: self.files }),
+            _ => {}
+        }
+        let at = self.at(topic)?;
+        let Self { json, all, filter, .. } = self;
         Filter::parse(filter.iter().map(String::as_str)).map_err(|e| wrong_filter(&filter, e))?;
         Ok(match topic {
-            Topic::Run => Action::Run { files },
-            Topic::Validate => Action::Validate { files },
-            Topic::Status => Action::Status { socket, format },
-            Topic::Flows => Action::Flows { socket, json, all, filter },
-            Topic::Events => Action::Events { socket, json },
+            Topic::Status => Action::Status { at, format },
+            Topic::Flows => Action::Flows { at, json, all, filter },
+            Topic::Events => Action::Events { at, json },
             Topic::Selftest => Action::Selftest { json },
-            Topic::Program | Topic::Checkpoint => Action::Help(topic),
+            _ => Action::Help(topic),
         })
     }
 }

@@ -1,9 +1,10 @@
 //! The `firmware-ctd` program: the command line leads to one function, its result to the exit.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use firmware_ctd::cli::{self, Action};
+use firmware_ctd::cli::{self, Action, At};
 use firmware_ctd::{config, daemon, exit};
 
 #[global_allocator]
@@ -24,10 +25,14 @@ fn act(action: &Action) -> u8 {
     match action {
         Action::Run { files } => daemon::run(files),
         Action::Validate { files } => config::validate(files),
-        Action::Status { socket, format } => daemon::status(socket, *format),
-        Action::Flows { socket, json, all, filter } => daemon::flows(socket, *json, *all, filter),
-        Action::Events { socket, json } => daemon::events(socket, *json),
-        Action::CheckpointSave { socket, wait_s } => daemon::command::save(socket, *wait_s),
+        Action::Status { at, format } => ask(at, |socket| daemon::status(socket, *format)),
+        Action::Flows { at, json, all, filter } => {
+            ask(at, |socket| daemon::flows(socket, *json, *all, filter))
+        }
+        Action::Events { at, json } => ask(at, |socket| daemon::events(socket, *json)),
+        Action::CheckpointSave { at, wait_s } => {
+            ask(at, |socket| daemon::command::save(socket, *wait_s))
+        }
         Action::CheckpointRestore { files, image } => {
             daemon::checkpoint::command::restore(files, image.as_deref())
         }
@@ -36,5 +41,20 @@ fn act(action: &Action) -> u8 {
         Action::Selftest { json } => daemon::selftest(*json),
         Action::Version => daemon::print(cli::VERSION),
         Action::Help(topic) => daemon::print(topic.help()),
+    }
+}
+
+/// Asks the daemon that is meant; the exit code.
+fn ask(at: &At, question: impl FnOnce(&Path) -> u8) -> u8 {
+    match at {
+        At::Socket(socket) => question(socket),
+        At::Configured(files) => match config::load(files) {
+            Ok(config) => question(&config.control.socket),
+            Err(faults) => {
+                // Nobody is left to tell when standard error is gone; the exit code still tells.
+                let _ = writeln!(std::io::stderr(), "{faults}");
+                exit::CONFIG
+            }
+        },
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use firmware_ctd::cli::{self, Action, Format, Topic};
+use firmware_ctd::cli::{self, Action, At, Format, Topic};
 use proptest::prelude::*;
 
 const SOCKET: &str = "/var/run/firmware-ctd.sock";
@@ -20,33 +20,31 @@ fn files(names: &[&str]) -> Vec<PathBuf> {
 
 #[test]
 fn every_command_is_understood() {
-    let socket = PathBuf::from(SOCKET);
-    let s = PathBuf::from("/s");
+    let at = At::Socket(PathBuf::from(SOCKET));
+    let s = At::Socket(PathBuf::from("/s"));
+    let c = At::Configured(files(&["a", "b"]));
     for (line, action) in [
         ("run", Action::Run { files: vec![] }),
         ("run -c a --config b -cd --config=e", Action::Run { files: files(&["a", "b", "d", "e"]) }),
         ("validate -c a", Action::Validate { files: files(&["a"]) }),
-        ("status", Action::Status { socket: socket.clone(), format: Format::Text }),
-        ("status --json -s /s", Action::Status { socket: s.clone(), format: Format::Json }),
-        (
-            "status --prometheus",
-            Action::Status { socket: socket.clone(), format: Format::Prometheus },
-        ),
+        ("status", Action::Status { at: at.clone(), format: Format::Text }),
+        ("status --json -s /s", Action::Status { at: s.clone(), format: Format::Json }),
+        ("status --prometheus", Action::Status { at: at.clone(), format: Format::Prometheus }),
         (
             "flows --json --all proto=tcp -s /s assured",
             Action::Flows {
-                socket: s.clone(),
+                at: s.clone(),
                 json: true,
                 all: true,
                 filter: vec!["proto=tcp".into(), "assured".into()],
             },
         ),
-        (
-            "flows",
-            Action::Flows { socket: socket.clone(), json: false, all: false, filter: vec![] },
-        ),
-        ("events --socket /s", Action::Events { socket: s, json: false }),
-        ("events --json", Action::Events { socket, json: true }),
+        ("flows", Action::Flows { at: at.clone(), json: false, all: false, filter: vec![] }),
+        ("events --socket /s", Action::Events { at: s, json: false }),
+        ("events --json", Action::Events { at, json: true }),
+        ("status -c a -c b", Action::Status { at: c.clone(), format: Format::Text }),
+        ("events --config a -c b --json", Action::Events { at: c.clone(), json: true }),
+        ("checkpoint save -c a -c b", Action::CheckpointSave { at: c, wait_s: 0 }),
         ("selftest --json", Action::Selftest { json: true }),
         ("checkpoint show f", Action::CheckpointShow { file: "f".into(), json: false }),
         ("checkpoint --json show f", Action::CheckpointShow { file: "f".into(), json: true }),
@@ -85,6 +83,14 @@ fn what_is_wrong_is_told_on_one_line_with_what_to_do() {
         (
             "checkpoint show -s /s f",
             "checkpoint show has no option --socket; see firmware-ctd checkpoint --help",
+        ),
+        (
+            "status -c a -s /s",
+            "choose one of --socket and --config; see firmware-ctd status --help",
+        ),
+        (
+            "checkpoint save -s /s -c a",
+            "choose one of --socket and --config; see firmware-ctd checkpoint --help",
         ),
         ("checkpoint show a b", "checkpoint takes no \"b\"; see firmware-ctd checkpoint --help"),
         (

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::{Action, Topic, UsageError, Words, wrong};
-use crate::config::DEFAULT_SOCKET;
 use crate::config::value::Quoted;
 use crate::nearest::nearest;
 
@@ -17,7 +16,7 @@ enum Takes {
 
 /// Verbs: their names, whether they take a file, and their options.
 const VERBS: [(&str, Takes, &[&str]); 4] = [
-    ("save", Takes::None, &["socket", "wait"]),
+    ("save", Takes::None, &["socket", "config", "wait"]),
     ("show", Takes::One, &["json"]),
     ("verify", Takes::One, &[]),
     ("restore", Takes::AtMostOne, &["config"]),
@@ -25,7 +24,7 @@ const VERBS: [(&str, Takes, &[&str]); 4] = [
 
 impl Words {
     /// What `checkpoint` is to do.
-    pub(super) fn checkpoint(self) -> Result<Action, UsageError> {
+    pub(super) fn checkpoint(mut self) -> Result<Action, UsageError> {
         let topic = Topic::Checkpoint;
         let mut plain = self.plain.iter();
         let Some(verb) = plain.next() else { return Err(wrong("checkpoint: do what?", topic)) };
@@ -50,10 +49,9 @@ impl Words {
         }
         let file_or_none = file.clone().unwrap_or_default();
         Ok(match name {
-            "save" => Action::CheckpointSave {
-                socket: self.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
-                wait_s: self.wait_s.unwrap_or(0),
-            },
+            "save" => {
+                Action::CheckpointSave { at: self.at(topic)?, wait_s: self.wait_s.unwrap_or(0) }
+            }
             "show" => Action::CheckpointShow { file: file_or_none, json: self.json },
             "verify" => Action::CheckpointVerify { file: file_or_none },
             _ => Action::CheckpointRestore { files: self.files, image: file },

@@ -43,22 +43,24 @@ file:line: message and ends with 78; ends with 0 when there is none.
 ";
 
 pub(super) const HELP_STATUS: &str = "\
-Usage: firmware-ctd status [-s SOCKET] [--json|--prometheus]
+Usage: firmware-ctd status [-s SOCKET|-c FILE] [--json|--prometheus]
 
 Shows how the daemon is: the table, the events seen, what was lost and why,
 the sinks, and the memory.
 
   -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
+  -c, --config FILE     or the one of this configuration
       --json            one JSON object
       --prometheus      Prometheus' text format
 ";
 
 pub(super) const HELP_FLOWS: &str = "\
-Usage: firmware-ctd flows [-s SOCKET] [--json] [--all] [FILTER]...
+Usage: firmware-ctd flows [-s SOCKET|-c FILE] [--json] [--all] [FILTER]...
 
 Lists the flows in the table, one a line, the first 1000 unless --all is given.
 
   -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
+  -c, --config FILE     or the one of this configuration
       --json            one JSON object a line
       --all             every flow
 
@@ -78,17 +80,18 @@ A flow is shown when it meets every FILTER:
 ";
 
 pub(super) const HELP_EVENTS: &str = "\
-Usage: firmware-ctd events [-s SOCKET] [--json]
+Usage: firmware-ctd events [-s SOCKET|-c FILE] [--json]
 
 Follows flows as they begin, change and end. Best effort: a reader that is too
 slow misses events, and is told how many.
 
   -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
+  -c, --config FILE     or the one of this configuration
       --json            one JSON object a line
 ";
 
 pub(super) const HELP_CHECKPOINT: &str = "\
-Usage: firmware-ctd checkpoint save [-s SOCKET] [--wait SECONDS]
+Usage: firmware-ctd checkpoint save [-s SOCKET|-c FILE] [--wait SECONDS]
        firmware-ctd checkpoint show FILE [--json]
        firmware-ctd checkpoint verify FILE
        firmware-ctd checkpoint restore [-c FILE]... [IMAGE]
@@ -103,8 +106,8 @@ which byte it is. `restore` makes the flows of an image again in the kernel, as
   -s, --socket SOCKET   control socket [/var/run/firmware-ctd.sock]
       --wait SECONDS    how long to wait for the save [0: it is only begun]
       --json            one JSON object a line
-  -c, --config FILE     configuration: its checkpoint.directory, keep and
-                        timeout_cap_s
+  -c, --config FILE     configuration: its control.socket to save; to restore, its
+                        checkpoint.directory, keep and timeout_cap_s
 ";
 
 pub(super) const HELP_SELFTEST: &str = "\

@@ -145,6 +145,8 @@ pub(crate) fn instructions(model: &'static Model) -> Outcome {
     let (off, mut hosts) = Off::new(model, &firmware(model, "small-64mb")?, &options)?;
     let mut board = off.power_on()?;
     board.booted(&mut hosts, 0)?;
+    // One refresh in two minutes, which would be of some rounds and not of others.
+    board.configure(&mut hosts, "[table]\nrefresh_s = 86400\n")?;
 
     // Nobody listens: all this is forwarding.
     board.ask("stop")?;

@@ -11,17 +11,18 @@ use crate::wire::{Conntrack, Counters, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy
 impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
     pub(super) fn apply(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
+        self.clock.look(now);
         self.table.begin_change(slot);
-        self.apply_parts(now, slot, ct);
+        self.apply_parts(slot, ct);
         self.table.end_change();
     }
 
-    fn apply_parts(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
-        self.apply_counters(now, slot, ct);
+    fn apply_parts(&mut self, slot: Slot, ct: &Conntrack<'_>) {
+        self.apply_counters(slot, ct);
         if self.table.flow(slot).has(flag::MISSED) {
             self.cycle.found_missed();
         }
-        let generation = self.cycle.generation();
+        let (generation, second) = (self.cycle.generation(), self.clock.second());
         let mut flow = self.table.flow_mut(slot);
         flow.set_generation(generation);
         flow.change_flags(0, flag::MISSED | flag::UNHEARD);
@@ -38,7 +39,7 @@ impl Engine<'_> {
             flow.set_mark(mark);
         }
         if let Some(timeout_s) = ct.timeout_s {
-            flow.set_expires_s(now.boot.as_secs_u32().saturating_add(timeout_s));
+            flow.set_expires_s(second.saturating_add(timeout_s));
         }
         if let Some(start_ns) = start_of(ct) {
             flow.set_start(start_ns, flag::START_EXACT);
@@ -56,12 +57,12 @@ impl Engine<'_> {
 
     /// Takes over counters. When they run backwards, somebody zeroed them: what was counted before
     /// is kept as a base, and the sums are a lower bound from then on.
-    fn apply_counters(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
-        let flow = self.table.flow(slot);
+    fn apply_counters(&mut self, slot: Slot, ct: &Conntrack<'_>) {
+        let (flow, second) = (self.table.flow(slot), self.clock.second());
         let (Some(orig), Some(reply)) = (&ct.counters_orig, &ct.counters_reply) else {
             if !flow.has(flag::COUNTERS) {
                 // Where nothing was counted yet, it is when the flow was last known to live.
-                self.table.flow_mut(slot).set_as_of_s(now.boot.as_secs_u32());
+                self.table.flow_mut(slot).set_as_of_s(second);
             }
             return;
         };
@@ -77,7 +78,7 @@ impl Engine<'_> {
         }
         let mut flow = self.table.flow_mut(slot);
         flow.set_counters(told);
-        flow.set_as_of_s(now.boot.as_secs_u32());
+        flow.set_as_of_s(second);
     }
 
     /// Notes what a flow carries on from before; without, its sums are a lower bound.

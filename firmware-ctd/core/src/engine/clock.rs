@@ -14,17 +14,36 @@ pub(super) struct Clock {
     farthest_ns: i64,
     /// The farthest that it was ever set back.
     doubt_ns: u64,
+    /// When it was looked at last. Many messages come at once.
+    last: Now,
+    /// That in seconds since boot.
+    second: u32,
 }
 
 impl Clock {
     /// Looks at the clocks.
     #[inline]
     pub(super) fn look(&mut self, now: Now) {
+        if now != self.last {
+            self.look_closely(now);
+        }
+    }
+
+    fn look_closely(&mut self, now: Now) {
+        self.last = now;
+        self.second = now.boot.as_secs_u32();
         let boot_ns = now.boot.as_micros().saturating_mul(1_000);
         // Behind it after a step to before the machine started.
         let ahead_ns = signed(now.wall.as_nanos()) - signed(boot_ns);
         self.farthest_ns = self.farthest_ns.max(ahead_ns);
         self.doubt_ns = self.doubt_ns.max(self.farthest_ns.abs_diff(ahead_ns));
+    }
+
+    /// Whole seconds since boot, as the table stores them, when it was looked at last: 64 bits are
+    /// divided once for many messages.
+    #[inline]
+    pub(super) const fn second(&self) -> u32 {
+        self.second
     }
 
     /// How far the clock has been set back: two times tell their order only if they are farther

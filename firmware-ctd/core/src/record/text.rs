@@ -253,11 +253,17 @@ const IPV6_LEN: usize = 40;
 fn put_ipv4(address: Ipv4Addr, text: &mut [u8; IPV4_LEN]) -> usize {
     let mut at = 0;
     for octet in address.octets() {
-        let [first, second, third, len] = OCTETS[usize::from(octet)];
-        [text[at], text[at + 1], text[at + 2]] = [first, second, third];
-        at += usize::from(len);
-        text[at] = b'.';
-        at += 1;
+        let [tens, ones] = PAIRS[usize::from(octet % 100)];
+        if octet >= 100 {
+            text[at] = b'0' + octet / 100;
+            at += 1;
+        }
+        if octet >= 10 {
+            text[at] = tens;
+            at += 1;
+        }
+        [text[at], text[at + 1]] = [ones, b'.'];
+        at += 2;
     }
     at - 1
 }
@@ -325,24 +331,6 @@ static PAIRS: [[u8; 2]; 100] = {
         n += 1;
     }
     pairs
-};
-
-/// `0` to `255`: digits from the left, and how many there are.
-static OCTETS: [[u8; 4]; 256] = {
-    let mut octets = [[0; 4]; 256];
-    let mut n = 0_u8;
-    loop {
-        let [hundreds, tens, ones] = [b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10];
-        octets[n as usize] = match n {
-            0..10 => [ones, 0, 0, 1],
-            10..100 => [tens, ones, 0, 2],
-            _ => [hundreds, tens, ones, 3],
-        };
-        if n == u8::MAX {
-            break octets;
-        }
-        n += 1;
-    }
 };
 
 const fn hex(byte: u8) -> [u8; 2] {

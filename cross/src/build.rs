@@ -110,9 +110,9 @@ impl Tools {
     }
 }
 
-/// Boards have less room than time: all but the core is compiled for size alone. It takes 20 KB
-/// more of stack. Copies of memory are of every event. `std` gets larger by 40 KB that way: what it
-/// does not inline brings in more.
+/// Boards have less room than time: all but the core is compiled for size alone, which takes 20 KB
+/// more of stack. Two are not: `std`, which would bring in more than it saves, and what copies
+/// memory, for every event.
 const SMALL_EDGE: [&str; 5] = [
     r#"profile.release.package.firmware-ctd.opt-level="z""#,
     r#"profile.release.package."*".opt-level="z""#,

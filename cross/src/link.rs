@@ -24,8 +24,8 @@ const ZIG: &str = "FIRMWARE_CTD_ZIG";
 const SMALL: &str = "FIRMWARE_CTD_SMALL_LIBRARY";
 
 /// How zig compiles the C library that goes into a static program: without tables to unwind it,
-/// which nothing does. Without `-s` its panics would print a trace, which takes 40 KB.
-const LIBRARY: [&str; 3] = ["-s", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"];
+/// which nothing does.
+const LIBRARY: [&str; 2] = ["-fno-unwind-tables", "-fno-asynchronous-unwind-tables"];
 
 /// What zig's lld can do and zig cannot ask it for: like functions stand beside each other, where
 /// gzip sees that they are alike (a sixtieth of a package), and those that are the same are one.
@@ -99,7 +99,7 @@ fn link_static(
 ) -> Result<ExitCode, CrossError> {
     cc.arg(if std::env::var_os(SMALL).is_some() { "-Os" } else { "-O2" });
     cc.args(LIBRARY).arg("-v");
-    cc.args(arguments.iter().filter(|it| !is_strip(it)).filter_map(translate));
+    cc.args(arguments.iter().filter_map(translate));
     let done = cc.output().map_err(|error| missing(zig, &error))?;
     let said = String::from_utf8_lossy(&done.stderr);
     if !done.status.success() {
@@ -130,6 +130,7 @@ fn is_one_word(argument: &OsString) -> bool {
 }
 
 /// The arguments that zig gave lld, as `zig cc -v` prints them: in one line, with spaces between.
+/// Of itself it leaves symbols out where it compiles for size.
 fn lld_arguments(said: &str, strip: bool) -> Option<Vec<&str>> {
     let line = said.lines().rev().find_map(|it| it.strip_prefix("ld.lld "))?;
     Some(line.split(' ').filter(|it| *it != "-s" || strip).collect())

@@ -355,20 +355,19 @@ impl Words {
             (false, true) => Format::Prometheus,
             (false, false) => Format::Text,
         };
-        match topic {
-            Topic::Run => return Ok(Action::Run { files: self.files }),
-            Topic::Validate => return Ok(Action::Validate { files: self.files }),
-            _ => {}
-        }
-        let at = self.at(topic)?;
-        let Self { json, all, filter, .. } = self;
-        Filter::parse(filter.iter().map(String::as_str)).map_err(|e| wrong_filter(&filter, e))?;
+        Filter::parse(self.filter.iter().map(String::as_str))
+            .map_err(|e| wrong_filter(&self.filter, e))?;
+        let json = self.json;
         Ok(match topic {
-            Topic::Status => Action::Status { at, format },
-            Topic::Flows => Action::Flows { at, json, all, filter },
-            Topic::Events => Action::Events { at, json },
+            Topic::Run => Action::Run { files: self.files },
+            Topic::Validate => Action::Validate { files: self.files },
+            Topic::Status => Action::Status { at: self.at(topic)?, format },
+            Topic::Flows => {
+                Action::Flows { at: self.at(topic)?, json, all: self.all, filter: self.filter }
+            }
+            Topic::Events => Action::Events { at: self.at(topic)?, json },
             Topic::Selftest => Action::Selftest { json },
-            _ => Action::Help(topic),
+            Topic::Program | Topic::Checkpoint => Action::Help(topic),
         })
     }
 }

@@ -245,25 +245,35 @@ pub fn load(files: &[PathBuf]) -> Result<Config, Faults> {
     draft.finish(faults)
 }
 
+/// As [`load`], with the faults on standard error, one a line.
+///
+/// # Errors
+///
+/// The exit code, [`exit::CONFIG`].
+pub fn load_or_tell(files: &[PathBuf]) -> Result<Config, u8> {
+    load(files).map_err(|faults| {
+        // Nobody is left to tell when standard error is gone; the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "{faults}");
+        exit::CONFIG
+    })
+}
+
 /// The command `validate`: faults or warnings to standard error, one a line.
 ///
 /// Returns the exit code, [`exit::OK`] or [`exit::CONFIG`].
 #[must_use]
 pub fn validate(files: &[PathBuf]) -> u8 {
-    let mut err = std::io::stderr().lock();
-    // Nobody is left to tell when standard error is gone; the exit code still tells.
-    match load(files) {
+    match load_or_tell(files) {
         Ok(config) => {
+            // Nobody is left to tell when standard error is gone; the exit code still tells.
+            let mut err = std::io::stderr().lock();
             for warning in config.warnings() {
                 let _ = writeln!(err, "warning: {warning}");
             }
             let _ = writeln!(err, "configuration is valid");
             exit::OK
         }
-        Err(faults) => {
-            let _ = writeln!(err, "{faults}");
-            exit::CONFIG
-        }
+        Err(code) => code,
     }
 }
 

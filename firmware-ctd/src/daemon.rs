@@ -29,7 +29,7 @@ pub mod sys;
 pub mod sysctl;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use nix::sys::signal::{SigSet, Signal as UnixSignal};
@@ -74,13 +74,9 @@ impl Failure {
 /// The command `run`; returns the exit code.
 #[must_use]
 pub fn run(files: &[PathBuf]) -> u8 {
-    let config = match config::load(files) {
+    let config = match config::load_or_tell(files) {
         Ok(config) => config,
-        Err(faults) => {
-            // Nobody is left to tell when standard error is gone; the exit code still tells.
-            let _ = writeln!(io::stderr(), "{faults}");
-            return exit::CONFIG;
-        }
+        Err(code) => return code,
     };
     log::init(&config.log);
     let fate = supervisor(files, config).and_then(Supervisor::run);

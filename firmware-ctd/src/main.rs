@@ -48,13 +48,9 @@ fn act(action: &Action) -> u8 {
 fn ask(at: &At, question: impl FnOnce(&Path) -> u8) -> u8 {
     match at {
         At::Socket(socket) => question(socket),
-        At::Configured(files) => match config::load(files) {
+        At::Configured(files) => match config::load_or_tell(files) {
             Ok(config) => question(&config.control.socket),
-            Err(faults) => {
-                // Nobody is left to tell when standard error is gone; the exit code still tells.
-                let _ = writeln!(std::io::stderr(), "{faults}");
-                exit::CONFIG
-            }
+            Err(code) => code,
         },
     }
 }

@@ -53,8 +53,11 @@ pub struct Key {
     pub live: bool,
     /// One line of explanation; empty without the feature `reference`.
     pub help: &'static str,
-    slot: fn(&mut Config, usize) -> Option<Slot<'_>>,
+    slot: Find,
 }
+
+/// Finds the value of a key; the number counts sections of one name.
+type Find = fn(&mut Config, usize) -> Option<Slot<'_>>;
 
 /// Where the value of a key lies in a [`Config`].
 #[derive(Debug, PartialEq)]

@@ -193,13 +193,20 @@ pub fn error_words(errno: i32, room: &mut [u8; 128]) -> &str {
 /// The C library's call makes wide times of narrow ones on 32-bit machines, which takes 1.6 KB.
 #[must_use]
 pub fn clock_is_synchronised() -> bool {
-    // `struct timex`: `status` comes after `modes` and four times, each in a word.
+    // `status` comes after `modes` and four times.
     const STATUS: usize = 5;
-    let mut timex: [libc::c_long; 64] = [0; 64];
+    timex().is_some_and(|timex| {
+        let [a, b, c, d, ..] = timex[STATUS].to_ne_bytes();
+        i32::from_ne_bytes([a, b, c, d]) & libc::STA_UNSYNC == 0
+    })
+}
+
+/// The kernel's `struct timex`, each of its first fields in a word.
+fn timex() -> Option<[libc::c_long; 64]> {
+    let mut timex = [0; 64];
     // SAFETY: all zero asks for nothing to be changed; the kernel fills less than it has room for.
     let state = unsafe { libc::syscall(libc::SYS_adjtimex, timex.as_mut_ptr()) };
-    let status = timex[STATUS].to_ne_bytes().first_chunk().copied().map_or(0, i32::from_ne_bytes);
-    state >= 0 && status & libc::STA_UNSYNC == 0
+    (state >= 0).then_some(timex)
 }
 
 /// Standard output, without the buffer and the lock that std puts around it.
@@ -466,3 +473,23 @@ const PER_DATAGRAM: usize =
 
 #[expect(clippy::cast_possible_truncation, reason = "twelve")]
 const SENDER_LEN: libc::socklen_t = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+
+#[cfg(test)]
+mod tests {
+    use super::timex;
+    use crate::daemon::clock;
+    use crate::time::NANOS_PER_SEC;
+
+    /// Every target has another `long`, and the C library's structure is another one.
+    #[test]
+    fn the_kernel_puts_each_field_of_a_timex_into_a_word() {
+        const TIME_S: usize = 9;
+        const TICK_US: usize = 11;
+        let second = || clock::now().wall.as_nanos() / NANOS_PER_SEC;
+        let (before, timex, after) = (second(), timex().unwrap(), second());
+        let told = u64::try_from(timex[TIME_S]).unwrap();
+        assert!((before..=after).contains(&told), "{before} {told} {after}");
+        // A hundredth of a second, which may be steered by a tenth of itself.
+        assert!((9_000..=11_000).contains(&timex[TICK_US]), "{timex:?}");
+    }
+}

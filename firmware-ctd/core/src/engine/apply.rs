@@ -10,8 +10,7 @@ use crate::wire::{Conntrack, Counters, Labels, ProtoInfo, Sctp, SeqAdj, SynProxy
 
 impl Engine<'_> {
     /// Notes all that the message tells of a flow, and that it lives.
-    pub(super) fn apply(&mut self, now: Now, slot: Slot, ct: &Conntrack<'_>) {
-        self.clock.look(now);
+    pub(super) fn apply(&mut self, slot: Slot, ct: &Conntrack<'_>) {
         self.table.begin_change(slot);
         self.apply_parts(slot, ct);
         self.table.end_change();

@@ -371,7 +371,7 @@ impl Engine<'_> {
         if let Some(slot) = self.slot_of_entry(now, &key, ct) {
             self.confirm_restored(slot, ct);
             self.table.flow_mut(slot).change_flags(0, flag::DOUBTFUL | flag::REPLACED);
-            self.apply(now, slot, ct);
+            self.apply(slot, ct);
             self.shown = Some(slot);
         }
     }

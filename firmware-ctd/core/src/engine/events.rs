@@ -55,7 +55,7 @@ impl Engine<'_> {
         *count += 1;
         let Some(key) = self.key_of(ct) else { return };
         let Some(slot) = self.slot_of_state(now, fresh, &key, ct) else { return };
-        self.apply(now, slot, ct);
+        self.apply(slot, ct);
         if fresh {
             self.note_event_time(slot, ct);
         }

@@ -79,15 +79,17 @@ impl<'b> Text<'b> {
         self.len += bytes.len();
     }
 
-    /// Appends what `write` puts into `N` bytes, if all of them are free; whether they were.
+    /// Appends what `write` puts into at most `N` bytes, all or none: in place where they are free.
     #[inline]
-    fn ahead<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) -> bool {
+    fn put<const N: usize>(&mut self, write: impl Fn(&mut [u8; N]) -> usize) {
         let room = self.buffer.get_mut(self.len..).and_then(|it| it.first_chunk_mut());
-        self.len += match room {
-            Some(room) => write(room),
-            None => return false,
-        };
-        true
+        if let Some(room) = room {
+            self.len += write(room);
+        } else {
+            let mut text = [0; N];
+            let len = write(&mut text);
+            self.bytes(&text[..len]);
+        }
     }
 
     /// Appends text as it is.
@@ -175,11 +177,7 @@ impl<'b> Text<'b> {
     }
 
     fn ipv4(&mut self, address: Ipv4Addr) {
-        if !self.ahead(|room| put_ipv4(address, room)) {
-            let mut text = [0; IPV4_LEN];
-            let len = put_ipv4(address, &mut text);
-            self.bytes(&text[..len]);
-        }
+        self.put(|room| put_ipv4(address, room));
     }
 
     fn ipv6(&mut self, address: Ipv6Addr) {
@@ -187,11 +185,7 @@ impl<'b> Text<'b> {
             self.str("::ffff:");
             return self.ipv4(v4);
         }
-        if !self.ahead(|room| put_ipv6(address, room)) {
-            let mut text = [0; IPV6_LEN];
-            let len = put_ipv6(address, &mut text);
-            self.bytes(&text[..len]);
-        }
+        self.put(|room| put_ipv6(address, room));
     }
 
     /// Appends a group of an IPv6 address, without zeros in front.

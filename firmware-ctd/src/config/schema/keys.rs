@@ -54,7 +54,7 @@ pub static SCHEMA: &[Section] = &[
         variant: Some("file"),
         help: help!(
             "JSON lines into a file, one for each destroyed flow. At most 16 sinks; of several \
-               configuration files, the last that has a sink gives them all."
+             configuration files, the last that has a sink gives them all."
         ),
         keys: FILE_SINK,
     },
@@ -63,7 +63,7 @@ pub static SCHEMA: &[Section] = &[
         variant: Some("unix"),
         help: help!(
             "JSON lines to one local program that connects to a Unix stream socket and answers \
-               \"ack N\" for the first N lines of its connection."
+             \"ack N\" for the first N lines of its connection."
         ),
         keys: UNIX_SINK,
     },
@@ -72,7 +72,7 @@ pub static SCHEMA: &[Section] = &[
         variant: Some("syslog"),
         help: help!(
             "JSON lines to /dev/log, best effort: nobody says what arrived, but what is not \
-               taken at once is sent later."
+             taken at once is sent later."
         ),
         keys: SYSLOG_SINK,
     },
@@ -81,7 +81,7 @@ pub static SCHEMA: &[Section] = &[
         variant: Some("ipfix"),
         help: help!(
             "Flows to an IPFIX collector. By TCP, what the collector may not have read is sent \
-               again after a broken connection; UDP is best effort."
+             again after a broken connection; UDP is best effort."
         ),
         keys: IPFIX_SINK,
     },
@@ -132,7 +132,7 @@ const CHECKPOINT: &[Key] = &[
         live: true,
         help: help!(
             "What saves by the interval may write in a day, counted in erase blocks; saves at \
-               the end and when asked are counted too, and are always made."
+             the end and when asked are counted too, and are always made."
         ),
         slot: |c, _| Some(Slot::U64(&mut c.checkpoint.flash_bytes_per_day)),
     },
@@ -177,7 +177,7 @@ const CHECKPOINT: &[Key] = &[
         live: false,
         help: help!(
             "Longest timeout of a restored flow until it has a packet: nobody knows how long \
-               the reboot took."
+             the reboot took."
         ),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.timeout_cap_s)),
     },
@@ -188,7 +188,7 @@ const CHECKPOINT: &[Key] = &[
         live: true,
         help: help!(
             "Restored flows are deleted whose translated address is not this router's so long \
-               after a default route is there."
+             after a default route is there."
         ),
         slot: |c, _| Some(Slot::U32(&mut c.checkpoint.address_grace_s)),
     },
@@ -266,7 +266,7 @@ const TABLE: &[Key] = &[
         live: false,
         help: help!(
             "Flows that may have labels, a helper, a master or sequence adjustments; \
-               0 = a sixteenth of the capacity, at least 16."
+             0 = a sixteenth of the capacity, at least 16."
         ),
         slot: |c, _| Some(Slot::U32(&mut c.table.extensions)),
     },
@@ -306,7 +306,7 @@ const RETRY: &[Key] = &[
         live: true,
         help: help!(
             "When a reliable sink keeps the queue full: leave destroys in the kernel, within \
-               the budget, or drop the oldest records and count them."
+             the budget, or drop the oldest records and count them."
         ),
         slot: |c, _| Some(Slot::WhenFull(&mut c.retry.when_full)),
     },
@@ -317,7 +317,7 @@ const RETRY: &[Key] = &[
         live: true,
         help: help!(
             "Part of nf_conntrack_max that undelivered destroys may take in the kernel; beyond \
-               it, records are dropped and counted, so that new connections are never refused."
+             it, records are dropped and counted, so that new connections are never refused."
         ),
         slot: |c, _| Some(Slot::U32(&mut c.retry.dying_budget_percent)),
     },
@@ -328,7 +328,7 @@ const RETRY: &[Key] = &[
         live: true,
         help: help!(
             "Seconds after which a worker that does nothing is taken for stuck: the kernel then \
-               keeps destroys no longer for it."
+             keeps destroys no longer for it."
         ),
         slot: |c, _| Some(Slot::U32(&mut c.retry.stall_s)),
     },

@@ -1,7 +1,7 @@
 //! The keys of sinks, by type.
 
 use super::{FILE_PATH, SOCKET_PATH};
-use crate::config::schema::{Key, Slot};
+use crate::config::schema::{Find, Key, Slot};
 use crate::config::value::Kind;
 use crate::config::{Config, FileSink, IpfixSink, Sink, SyslogSink, UnixSink};
 
@@ -12,19 +12,24 @@ const RELIABLE: &str = help!(
      way when the queue is full."
 );
 
-const fn sink_type(names: &'static [&'static str], default: &'static str) -> Key {
+/// The key that tells the type of a sink, of which there is one name.
+const fn sink_type(name: &'static [&'static str; 1]) -> Key {
     Key {
         name: "type",
-        kind: Kind::Choice(names),
-        default,
+        kind: Kind::Choice(name),
+        default: name[0],
         live: false,
         help: help!("The type of the sink; must be given."),
         slot: |_, _| None,
     }
 }
 
+const fn reliable(default: &'static str, help: &'static str, slot: Find) -> Key {
+    Key { name: "reliable", kind: Kind::Flag, default, live: true, help, slot }
+}
+
 pub(super) const FILE_SINK: &[Key] = &[
-    sink_type(&["file"], "file"),
+    sink_type(&["file"]),
     Key {
         name: "path",
         kind: Kind::Path(FILE_PATH),
@@ -41,18 +46,11 @@ pub(super) const FILE_SINK: &[Key] = &[
         help: help!("Size at which the file is rotated; at most twice that is on disk."),
         slot: |c, i| file_sink(c, i).map(|s| Slot::U64(&mut s.max_bytes)),
     },
-    Key {
-        name: "reliable",
-        kind: Kind::Flag,
-        default: "true",
-        live: true,
-        help: RELIABLE,
-        slot: |c, i| file_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
-    },
+    reliable("true", RELIABLE, |c, i| file_sink(c, i).map(|s| Slot::Flag(&mut s.reliable))),
 ];
 
 pub(super) const UNIX_SINK: &[Key] = &[
-    sink_type(&["unix"], "unix"),
+    sink_type(&["unix"]),
     Key {
         name: "path",
         kind: Kind::Path(SOCKET_PATH),
@@ -61,30 +59,18 @@ pub(super) const UNIX_SINK: &[Key] = &[
         help: help!("The socket."),
         slot: |c, i| unix_sink(c, i).map(|s| Slot::Path(&mut s.path)),
     },
-    Key {
-        name: "reliable",
-        kind: Kind::Flag,
-        default: "true",
-        live: true,
-        help: RELIABLE,
-        slot: |c, i| unix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
-    },
+    reliable("true", RELIABLE, |c, i| unix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable))),
 ];
 
 pub(super) const SYSLOG_SINK: &[Key] = &[
-    sink_type(&["syslog"], "syslog"),
-    Key {
-        name: "reliable",
-        kind: Kind::Flag,
-        default: "false",
-        live: true,
-        help: help!("Only false: nobody says what arrived."),
-        slot: |c, i| syslog_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
-    },
+    sink_type(&["syslog"]),
+    reliable("false", help!("Only false: nobody says what arrived."), |c, i| {
+        syslog_sink(c, i).map(|s| Slot::Flag(&mut s.reliable))
+    }),
 ];
 
 pub(super) const IPFIX_SINK: &[Key] = &[
-    sink_type(&["ipfix"], "ipfix"),
+    sink_type(&["ipfix"]),
     Key {
         name: "collector",
         kind: Kind::Endpoint,
@@ -101,14 +87,11 @@ pub(super) const IPFIX_SINK: &[Key] = &[
         help: help!("How it is reached."),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Transport(&mut s.transport)),
     },
-    Key {
-        name: "reliable",
-        kind: Kind::Flag,
-        default: "true",
-        live: true,
-        help: help!("As with a file; with UDP only false, which is then the default."),
-        slot: |c, i| ipfix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
-    },
+    reliable(
+        "true",
+        help!("As with a file; with UDP only false, which is then the default."),
+        |c, i| ipfix_sink(c, i).map(|s| Slot::Flag(&mut s.reliable)),
+    ),
     Key {
         name: "replay_bytes",
         kind: Kind::Size(16 << 10, 16 << 20),
@@ -116,7 +99,7 @@ pub(super) const IPFIX_SINK: &[Key] = &[
         live: false,
         help: help!(
             "With TCP, sent messages kept until the collector must have read them: at least the \
-               largest window that it offers."
+             largest window that it offers."
         ),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.replay_bytes)),
     },
@@ -145,7 +128,7 @@ pub(super) const IPFIX_SINK: &[Key] = &[
         live: false,
         help: help!(
             "Private enterprise number under which zone (element 1) and mark (element 2) are \
-               exported; 0 = they are not."
+             exported; 0 = they are not."
         ),
         slot: |c, i| ipfix_sink(c, i).map(|s| Slot::U32(&mut s.enterprise)),
     },

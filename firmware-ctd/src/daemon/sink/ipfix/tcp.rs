@@ -395,6 +395,7 @@ impl Sink for TcpSink {
         }
     }
 }
+
 /// The window that the peer of a TCP connection offers now; nothing where the kernel does not tell
 /// (before 5.4). `tcpi_snd_wnd` of `struct tcp_info`, `include/uapi/linux/tcp.h`.
 fn offered_window(socket: BorrowedFd<'_>) -> Option<u32> {
